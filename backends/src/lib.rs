@@ -1,0 +1,25 @@
+//! Engines that turn a build context into an image in a registry.
+//!
+//! [`BuildBackend`] is the boundary: above it nothing knows how an engine works, below it nothing
+//! knows who called. All real backends are BuildKit; they differ in where the daemon is and in who
+//! owns its life, so they share the client in [`buildkit`].
+
+pub mod backend;
+pub mod capabilities;
+pub mod event;
+pub mod failure;
+pub mod fake;
+pub mod session_auth;
+pub mod spec;
+pub mod tree;
+
+pub use backend::{BuildBackend, EngineError, Pushed, RunError};
+pub use capabilities::{Capabilities, StepLimits, StepNetwork};
+pub use event::{Event, EventKind, EventSink, Stream};
+pub use failure::{FailedStep, Failure, Reason};
+pub use session_auth::{BasicCredential, RegistryAuth, RegistryToken, TokenRefused, TokenRequest};
+pub use spec::{
+    AttemptName, BuildArg, BuildId, BuildSpec, Destination, InstanceId, Limits, Secret, SourceRule, SourceRules,
+    TenantKey,
+};
+pub use tree::{Entry, EntryKind, InvalidTree, Tree, TreeBuilder};

@@ -1,0 +1,232 @@
+//! A build context as data: one data file and an index over it.
+//!
+//! Nothing of a tree is ever created on disk under a caller's name, so traversal, links, case
+//! collisions and devices are questions for the pure function that admits an entry.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt as _,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+/// A build context.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    entries: Vec<Entry>,
+    data: Data,
+}
+
+/// One file, folder or symbolic link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The path from the root, components joined by `/`; never empty, absolute, or with `.`, `..`.
+    pub path: String,
+    /// The permission bits, `0o7777` at most.
+    pub mode: u32,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EntryKind {
+    /// A folder.
+    Dir,
+    /// A regular file, and where its bytes lie.
+    File {
+        /// Bytes from the start of the data.
+        offset: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A symbolic link, resolved by the engine inside the context.
+    Symlink {
+        /// Where it points.
+        target: String,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum Data {
+    Memory(Bytes),
+    File(Arc<File>),
+}
+
+/// Collects a tree. Folders that entries need are added.
+#[derive(Debug, Default)]
+pub struct TreeBuilder {
+    entries: BTreeMap<Vec<String>, (u32, EntryKind)>,
+    data: Vec<u8>,
+}
+
+/// An entry can't be part of a tree.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path:?}: {fault}")]
+pub struct InvalidTree {
+    path: String,
+    fault: &'static str,
+}
+
+// === impl Tree ===
+
+impl Tree {
+    /// An empty builder for a tree held in memory.
+    #[must_use]
+    pub fn builder() -> TreeBuilder {
+        TreeBuilder::default()
+    }
+
+    /// The entries depth-first with sorted names, each folder before what lies in it: the order
+    /// that the engine's file sync insists on.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The bytes of a file entry, read as they are asked for.
+    #[must_use]
+    pub fn read(&self, entry: &Entry) -> Box<dyn Read + Send> {
+        let EntryKind::File { offset, size } = entry.kind else { return Box::new(io::empty()) };
+        match &self.data {
+            Data::Memory(bytes) => {
+                let (from, to) = (clamp(offset, bytes.len()), clamp(offset.saturating_add(size), bytes.len()));
+                Box::new(io::Cursor::new(bytes.slice(from..to)))
+            }
+            Data::File(file) => Box::new(Section { file: Arc::clone(file), at: offset, left: size }),
+        }
+    }
+}
+
+fn clamp(position: u64, len: usize) -> usize {
+    usize::try_from(position).unwrap_or(len).min(len)
+}
+
+/// A part of a file, read at its own position so that readers don't disturb each other.
+struct Section {
+    file: Arc<File>,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Section {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let want = clamp(self.left, buf.len());
+        if want == 0 {
+            return Ok(0);
+        }
+        let got = self.file.read_at(&mut buf[..want], self.at)?;
+        if got == 0 {
+            // A context that was cut off must fail the build, never give a shorter file.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at += got as u64;
+        self.left -= got as u64;
+        Ok(got)
+    }
+}
+
+// === impl TreeBuilder ===
+
+impl TreeBuilder {
+    /// Adds a file with its bytes.
+    ///
+    /// # Errors
+    /// When the path isn't a relative, clean one, or is taken.
+    pub fn file(mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<Self, InvalidTree> {
+        let offset = self.data.len() as u64;
+        self.data.extend_from_slice(bytes);
+        self.insert(path, mode, EntryKind::File { offset, size: bytes.len() as u64 })?;
+        Ok(self)
+    }
+
+    /// Adds a symbolic link.
+    ///
+    /// # Errors
+    /// As for [`TreeBuilder::file`].
+    pub fn symlink(mut self, path: &str, target: &str) -> Result<Self, InvalidTree> {
+        self.insert(path, 0o777, EntryKind::Symlink { target: target.to_owned() })?;
+        Ok(self)
+    }
+
+    /// Adds a file whose bytes lie in the data file that [`TreeBuilder::over`] will be given.
+    ///
+    /// # Errors
+    /// As for [`TreeBuilder::file`].
+    pub fn section(mut self, path: &str, mode: u32, offset: u64, size: u64) -> Result<Self, InvalidTree> {
+        self.insert(path, mode, EntryKind::File { offset, size })?;
+        Ok(self)
+    }
+
+    /// The tree, its bytes in memory.
+    #[must_use]
+    pub fn build(self) -> Tree {
+        Tree { entries: sorted(self.entries), data: Data::Memory(self.data.into()) }
+    }
+
+    /// The tree over a data file.
+    #[must_use]
+    pub fn over(self, data: File) -> Tree {
+        Tree { entries: sorted(self.entries), data: Data::File(Arc::new(data)) }
+    }
+
+    fn insert(&mut self, path: &str, mode: u32, kind: EntryKind) -> Result<(), InvalidTree> {
+        let invalid = |fault| InvalidTree { path: path.to_owned(), fault };
+        let components: Vec<String> = path.split('/').map(str::to_owned).collect();
+        if components.iter().any(|c| matches!(c.as_str(), "" | "." | "..") || c.contains('\0')) {
+            return Err(invalid("not a clean relative path"));
+        }
+        for depth in 1..components.len() {
+            let parent = self.entries.entry(components[..depth].to_vec()).or_insert((0o755, EntryKind::Dir));
+            if parent.1 != EntryKind::Dir {
+                return Err(invalid("lies below something that is no folder"));
+            }
+        }
+        if self.entries.insert(components, (mode & 0o7777, kind)).is_some() {
+            return Err(invalid("is there twice"));
+        }
+        Ok(())
+    }
+}
+
+/// Component-wise order is depth-first order.
+fn sorted(entries: BTreeMap<Vec<String>, (u32, EntryKind)>) -> Vec<Entry> {
+    entries.into_iter().map(|(path, (mode, kind))| Entry { path: path.join("/"), mode, kind }).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_depth_first_with_their_folders() {
+        let tree = Tree::builder().file("b-x", 0o644, b"").unwrap().file("b/c", 0o644, b"").unwrap().build();
+        let paths: Vec<_> = tree.entries().iter().map(|e| e.path.as_str()).collect();
+        assert_eq!(paths, ["b", "b/c", "b-x"]);
+    }
+
+    #[test]
+    fn paths_that_leave_the_tree_are_refused() {
+        for path in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a\0b"] {
+            assert!(Tree::builder().file(path, 0o644, b"").is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_back_and_a_cut_off_one_fails() {
+        let tree = Tree::builder().file("a", 0o644, b"one").unwrap().file("b", 0o600, b"two").unwrap().build();
+        let mut text = String::new();
+        tree.read(&tree.entries()[1]).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "two");
+
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, b"abc").unwrap();
+        let tree = Tree::builder().section("a", 0o644, 0, 10).unwrap().over(file);
+        let end = tree.read(&tree.entries()[0]).read_to_string(&mut text).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
