@@ -1,0 +1,115 @@
+# Starts, stops and waits for detached processes; every other file here builds on these.
+# shellcheck shell=bash
+
+KILN_CACHE=$HOME/.cache/kiln
+KILN_BIN=$KILN_CACHE/bin
+KILN_DEV_DIR=${KILN_DEV_DIR:-$KILN_CACHE/dev}
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+# The state folder of a component: pid, log, port, socket, data.
+state() { printf '%s' "$KILN_DEV_DIR/$1"; }
+
+# When a process began, in ticks since boot; fails when there is none. The command name before it may hold spaces.
+started_at() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    stat=${stat##*) }
+    # The state is the third field, the start time the twenty-second.
+    set -- $stat
+    [[ $1 != Z ]] && printf '%s' "${20}"
+}
+
+# Prints the pid of a component that runs. The start time tells it from a stranger who got the same number.
+pid_of() {
+    local pid start
+    read -r pid start 2>/dev/null <"$(state "$1")/pid" || return 1
+    [[ $(started_at "$pid") == "$start" ]] && printf '%s' "$pid"
+}
+
+# start <component> <command…>: runs it in a session of its own, with its own log and no descriptor of ours, so that
+# neither a terminal's end nor a CI step that waits for its pipes to close is tied to it.
+start() {
+    local name=$1 dir pid
+    dir=$(state "$name")
+    shift
+    mkdir -p "$dir"
+    (
+        cd "$dir"
+        exec </dev/null >"$dir/log" 2>&1
+        for fd in /proc/self/fd/*; do
+            fd=${fd##*/}
+            if ((fd > 2 && fd != 255)); then eval "exec $fd>&-"; fi
+        done
+        exec setsid "$@"
+    ) &
+    pid=$!
+    printf '%s %s\n' "$pid" "$(started_at "$pid")" >"$dir/pid"
+}
+
+# await <component> <seconds> <command…>: polls until the command succeeds; the component's end, or the time's, is an error.
+await() {
+    local name=$1 deadline=$((SECONDS + $2))
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if ! pid_of "$name" >/dev/null; then
+            fail "$name" "ended while starting"
+        elif ((SECONDS >= deadline)); then
+            fail "$name" "not ready in time: $*"
+        fi
+        sleep 0.2
+    done
+    say "$name: up"
+}
+
+fail() {
+    say "--- the end of $(state "$1")/log"
+    tail -n 40 "$(state "$1")/log" >&2 || true
+    die "$1: $2"
+}
+
+# stop <component>: asks, insists after 20 s, then clears what an engine may leave: its children, and mounts in its folder.
+stop() {
+    local name=$1 dir pid deadline=$((SECONDS + 20))
+    dir=$(state "$name")
+    [[ -d $dir ]] || return 0
+    if pid=$(pid_of "$name"); then
+        kill -TERM "$pid"
+        while pid_of "$name" >/dev/null; do
+            if ((SECONDS >= deadline)); then kill -KILL "$pid" 2>/dev/null || true; fi
+            sleep 0.1
+        done
+        say "$name: down"
+    fi
+    rm -f "$dir/pid"
+    # Ours is what runs a program from our cache and names this folder.
+    for pid in /proc/[0-9]*; do
+        if [[ $(readlink "$pid/exe" 2>/dev/null) == "$KILN_BIN"/* ]] &&
+            tr '\0' ' ' 2>/dev/null <"$pid/cmdline" | grep -qF -- "$dir/"; then
+            kill -KILL "${pid##*/}" 2>/dev/null || true
+        fi
+    done
+    awk -v dir="$dir/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r mount; do
+        umount "$mount" 2>/dev/null || umount --lazy "$mount" 2>/dev/null || true
+    done
+}
+
+port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# The port of a component: chosen once, below the range from which the kernel hands out ports, and remembered.
+# Chosen again only when a stranger sits on it.
+port_of() {
+    local name=$1 file port
+    file=$(state "$name")/port
+    mkdir -p "${file%/*}"
+    port=$(cat "$file" 2>/dev/null || true)
+    if [[ -z $port ]] || { ! pid_of "$name" >/dev/null && port_taken "$port"; }; then
+        port=$((20000 + SRANDOM % 10000))
+        while port_taken "$port"; do port=$((20000 + SRANDOM % 10000)); done
+        printf '%s\n' "$port" >"$file"
+    fi
+    printf '%s' "$port"
+}
+
+require_root() { [[ $EUID -eq 0 ]] || die "$1 needs root (namespaces, overlay mounts, a bridge)"; }
