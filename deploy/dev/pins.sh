@@ -19,6 +19,7 @@ RUNC_DEB=(bookworm=1.1.5+ds1-1+deb12u1 bookworm=)
 DOCKER_DEB=(sid=28.5.2+dfsg4-5 trixie=)
 DOCKER_CLI_DEB=(sid=28.5.2+dfsg4-5 trixie=)
 CONTAINERD_DEB=(sid=2.1.9+ds1-5 trixie=)
+BUSYBOX_DEB=(bookworm=1:1.35.0-4+deb12u1+b1 bookworm=)
 
 # Step networks: 10.213.<16 × slot + index>.0/24 on bridge kiln<slot>-<index>. A slot belongs to one state folder, so
 # that two checkouts can have their engines up side by side; 10.213/16 is in nobody's defaults (Docker 172.17–31 and
