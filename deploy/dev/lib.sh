@@ -69,11 +69,9 @@ fail() {
     die "$1: $2"
 }
 
-# stop <component>: asks, insists after 20 s, then clears what an engine may leave: its children, and mounts in its folder.
+# stop <component>: asks, and insists after 20 s.
 stop() {
-    local name=$1 dir pid deadline=$((SECONDS + 20))
-    dir=$(state "$name")
-    [[ -d $dir ]] || return 0
+    local name=$1 pid deadline=$((SECONDS + 20))
     if pid=$(pid_of "$name"); then
         kill -TERM "$pid"
         while pid_of "$name" >/dev/null; do
@@ -82,16 +80,27 @@ stop() {
         done
         say "$name: down"
     fi
-    rm -f "$dir/pid"
-    # Ours is what runs a program from our cache and names this folder.
+    rm -f "$(state "$name")/pid"
+}
+
+# sweep <component> <cgroup>: what a killed engine leaves: its own children, steps and containers, mounts.
+sweep() {
+    local dir pid group mount
+    dir=$(state "$1")
+    [[ -d $dir ]] || return 0
     for pid in /proc/[0-9]*; do
-        if [[ $(readlink "$pid/exe" 2>/dev/null) == "$KILN_BIN"/* ]] &&
-            tr '\0' ' ' 2>/dev/null <"$pid/cmdline" | grep -qF -- "$dir/"; then
-            kill -KILL "${pid##*/}" 2>/dev/null || true
+        # Ours is what runs a program from our cache and names this folder.
+        if [[ $(readlink "$pid/exe") == "$KILN_BIN"/* ]] && tr '\0' ' ' <"$pid/cmdline" | grep -qF -- "$dir/"; then
+            kill -KILL "${pid##*/}" || true
         fi
-    done
+    done 2>/dev/null
+    # Deepest first. What a tenant's step started is known by its cgroup alone.
+    find /sys/fs/cgroup -depth -type d \( -path "*/$2" -o -path "*/$2/*" \) 2>/dev/null | while read -r group; do
+        for pid in $(<"$group/cgroup.procs"); do kill -KILL "$pid" || true; done
+        until rmdir "$group" || [[ -z $(<"$group/cgroup.procs") ]]; do sleep 0.1; done
+    done 2>/dev/null
     awk -v dir="$dir/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r mount; do
-        umount "$mount" 2>/dev/null || umount --lazy "$mount" 2>/dev/null || true
+        umount "$mount" 2>/dev/null || umount --lazy "$mount" || true
     done
 }
 

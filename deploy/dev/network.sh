@@ -18,6 +18,7 @@ slot() {
     die "all 16 slots are taken: remove the links in $slots whose engines are down"
 }
 
+# One name for an engine's bridge and the cgroup of its steps.
 bridge_of() { printf 'kiln%s-%s' "$(slot)" "${NETWORK_INDEX[$1]}"; }
 subnet_of() { printf '%s.%s' "$NETWORK_PREFIX" "$(($(slot) * 16 + NETWORK_INDEX[$1]))"; }
 
@@ -56,6 +57,9 @@ network_up() {
     done
     iptables -w -A "$out" -d 169.254.0.0/16 -j REJECT
     iptables -w -A "$out" -d "$NETWORK_PREFIX.0.0/16" -j REJECT
+    # The same for two steps side by side on this bridge, which may be two tenants'.
+    [[ -e /proc/sys/net/bridge ]] || modprobe br_netfilter 2>/dev/null || true
+    printf 1 >"/sys/class/net/$bridge/bridge/nf_call_iptables"
     iptables -w -A "$out" -j ACCEPT
     # Answers to what this machine itself asked a container; else the machine's own addresses are closed.
     iptables -w -A "$in" -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT

@@ -17,7 +17,7 @@ buildkitd_up() {
     dir=$(state "$name")
     mkdir -p "$dir"
     network_up "$name"
-    # Addresses that a killed daemon's steps held: none of them lives.
+    # The addresses that steps of a killed daemon held.
     rm -rf "$dir/cni"
     buildkitd_cni "$name" >"$dir/cni.json"
     buildkitd_config "$name" >"$dir/buildkitd.toml"
@@ -38,11 +38,12 @@ buildkitd_env() {
 
 buildkitd_down() {
     stop "$1"
+    sweep "$1" "$(bridge_of "$1")"
     network_down "$1"
 }
 
-# The bridge is there already and carries the firewall rules; the plugin adds a port per step. Ports are isolated:
-# two tenants' steps don't see each other.
+# The bridge is there already and carries the firewall rules (network.sh); the plugin adds a port per step,
+# isolated: two steps side by side may be two tenants'.
 buildkitd_cni() {
     cat <<-END
 		{
@@ -65,6 +66,7 @@ buildkitd_config() {
         -e "s|^\( *address\) = .*|\1 = [\"$(buildkit_address "$1")\"]|" \
         -e "s|^\( *cniConfigPath\) = .*|\1 = \"$(state "$1")/cni.json\"|" \
         -e "s|^\( *cniBinaryPath\) = .*|\1 = \"$KILN_BIN/cni-plugins-$CNI_VERSION\"|" \
+        -e "s|^\( *defaultCgroupParent\) = .*|\1 = \"/$(bridge_of "$1")\"|" \
         -e "s|^\( *max-parallelism\) = .*|\1 = $(nproc)|" \
         "$KILN_DEPLOY/buildkit/buildkitd.toml"
     cat <<-END

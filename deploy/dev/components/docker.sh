@@ -31,6 +31,7 @@ docker_up() {
 
 docker_down() {
     stop "$1"
+    sweep "$1" "$(bridge_of "$1")"
     network_down "$1"
 }
 
@@ -57,6 +58,8 @@ docker_config() {
 		  "hosts": ["unix://$(docker_socket "$1")"],
 		  "group": "${SUDO_GID:-0}",
 		  "bridge": "$(bridge_of "$1")",
+		  "exec-opts": ["native.cgroupdriver=cgroupfs"],
+		  "cgroup-parent": "/$(bridge_of "$1")",
 		  "iptables": false,
 		  "ip6tables": false,
 		  "ip-forward": false,
