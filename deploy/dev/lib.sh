@@ -15,10 +15,9 @@ state() { printf '%s' "$KILN_DEV_DIR/$1"; }
 started_at() {
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    stat=${stat##*) }
-    # The state is the third field, the start time the twenty-second.
-    set -- $stat
-    [[ $1 != Z ]] && printf '%s' "${20}"
+    read -ra stat <<<"${stat##*) }"
+    # What follows the name begins at the third field: the state, and the start time as the twenty-second.
+    [[ ${stat[0]} != Z ]] && printf '%s' "${stat[19]}"
 }
 
 # Prints the pid of a component that runs. The start time tells it from a stranger who got the same number.
@@ -36,7 +35,7 @@ start() {
     shift
     mkdir -p "$dir"
     (
-        cd "$dir"
+        cd "$dir" || exit
         exec </dev/null >"$dir/log" 2>&1
         for fd in /proc/self/fd/*; do
             fd=${fd##*/}
@@ -120,5 +119,3 @@ port_of() {
     fi
     printf '%s' "$port"
 }
-
-require_root() { [[ $EUID -eq 0 ]] || die "$1 needs root (namespaces, overlay mounts, a bridge)"; }

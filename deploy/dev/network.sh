@@ -1,21 +1,32 @@
 # The step networks: a bridge per engine, NAT to the outside, and nothing of this machine within reach.
 # shellcheck shell=bash
 
-# The slot of this state folder in the address plan: a link in the cache that names the folder.
+# The slot of this state folder in the address plan: a link in the cache that names the folder. Bridges carry its name
+# as their alias, because another user's cache is another one and knows nothing of ours.
 slot() {
     local slots=$KILN_CACHE/slots n owner
     mkdir -p "$slots"
     for n in {0..15}; do
         owner=$(readlink "$slots/$n" || true)
-        [[ $owner == "$KILN_DEV_DIR" ]] && { printf '%s' "$n"; return; }
+        if [[ $owner == "$KILN_DEV_DIR" ]]; then
+            if slot_is_ours "$n"; then printf '%s' "$n"; return; fi
+            rm -f "$slots/$n"
+        elif [[ -n $owner && ! -d $owner ]]; then
+            rm -f "$slots/$n"
+        fi
     done
     for n in {0..15}; do
-        owner=$(readlink "$slots/$n" || true)
-        if [[ -n $owner && ! -d $owner ]]; then rm -f "$slots/$n"; fi
         # ln fails when the slot is somebody's: taking it is one step.
-        ln -s "$KILN_DEV_DIR" "$slots/$n" 2>/dev/null && { printf '%s' "$n"; return; }
+        if slot_is_ours "$n" && ln -s "$KILN_DEV_DIR" "$slots/$n" 2>/dev/null; then printf '%s' "$n"; return; fi
     done
     die "all 16 slots are taken: remove the links in $slots whose engines are down"
+}
+
+slot_is_ours() {
+    local link
+    for link in "/sys/class/net/kiln$1-"*; do
+        if [[ -e $link && $(<"$link/ifalias") != "$KILN_DEV_DIR" ]]; then return 1; fi
+    done
 }
 
 # One name for an engine's bridge and the cgroup of its steps.
@@ -37,6 +48,7 @@ network_up() {
     out=KILN-$bridge-out in=KILN-$bridge-in
     network_down "$1"
     ip link add "$bridge" type bridge
+    ip link set "$bridge" alias "$KILN_DEV_DIR"
     # Without an address of the sixth kind nothing of the host answers on fe80::.
     [[ ! -e /proc/sys/net/ipv6 ]] || sysctl -qw "net.ipv6.conf.$bridge.disable_ipv6=1"
     ip address add "$subnet.1/24" dev "$bridge"
