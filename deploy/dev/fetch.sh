@@ -1,6 +1,10 @@
 # Gets the programs, each once and under its pinned version: built from Go modules, or unpacked from Debian packages.
 # shellcheck shell=bash
 
+# An interrupted build leaves nothing: whatever ends this script takes its work folders along.
+trap 'rm -rf "$KILN_CACHE/build.$$".*' EXIT
+work_folder() { mktemp -d "$KILN_CACHE/build.$$.XXXXXX"; }
+
 # go_programs <name> <module> <version> <packages…>: into bin/<name>-<version>.
 # `go install module@version` refuses modules with replace or exclude lines, so the module is built where its own go.mod rules.
 go_programs() {
@@ -10,8 +14,9 @@ go_programs() {
     [[ -d $dest ]] && return
     command -v go >/dev/null || die "Go is needed to build $module@$version: install Go 1.21 or newer (https://go.dev/dl/), it fetches the rest"
     say "building $module@$version (once)"
-    work=$(mktemp -d "$KILN_CACHE/build.XXXXXX")
-    source=$(cd "$work" && go mod download -json "$module@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    work=$(work_folder)
+    source=$(cd "$work" && go mod download -json "$module@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') || true
+    [[ -n $source ]] || die "the Go module proxy doesn't give $module@$version (go mod download $module@$version says why)"
     cp -r --no-preserve=mode "$source" "$work/src"
     (cd "$work/src" && CGO_ENABLED=0 nice go build -trimpath -buildvcs=false -ldflags='-s -w' -o "$work/bin/" "$@")
     mkdir -p "$KILN_BIN"
@@ -26,7 +31,7 @@ deb_programs() {
     dest=$KILN_BIN/$name-${1#*=}
     [[ -d $dest ]] && return
     command -v apt-get >/dev/null || die "$package comes from Debian's packages, and there is no apt-get here"
-    work=$(mktemp -d "$KILN_CACHE/build.XXXXXX")
+    work=$(work_folder)
     for choice in "$@"; do
         got=$package${choice#*=}
         [[ -n ${choice#*=} ]] && got=$package=${choice#*=}

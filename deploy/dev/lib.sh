@@ -3,7 +3,7 @@
 
 KILN_CACHE=$HOME/.cache/kiln
 KILN_BIN=$KILN_CACHE/bin
-KILN_DEV_DIR=${KILN_DEV_DIR:-$KILN_CACHE/dev}
+KILN_DEV_DIR=$(realpath -m "${KILN_DEV_DIR:-$KILN_CACHE/dev}")
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -24,7 +24,7 @@ started_at() {
 pid_of() {
     local pid start
     read -r pid start 2>/dev/null <"$(state "$1")/pid" || return 1
-    [[ $(started_at "$pid") == "$start" ]] && printf '%s' "$pid"
+    [[ -n $start && $(started_at "$pid") == "$start" ]] && printf '%s' "$pid"
 }
 
 # start <component> <command…>: runs it in a session of its own, with its own log and no descriptor of ours, so that
@@ -62,9 +62,11 @@ await() {
     say "$name: up"
 }
 
+# fail <component> <why>: shows the log, and leaves nothing half up that the next `up` would take for a success.
 fail() {
     say "--- the end of $(state "$1")/log"
     tail -n 40 "$(state "$1")/log" >&2 || true
+    stop "$1"
     die "$1: $2"
 }
 

@@ -61,13 +61,14 @@ buildkitd_cni() {
 # What Kiln ships, with the paths of here (by flag it can't be done: --oci-cni-config-path has no effect in 0.33), and
 # the development registries: the open one also stands in for docker.io, so that a base put into it
 # as library/… or apache/… is found under its public name.
+# More steps at once than cores: tests have many that only wait.
 buildkitd_config() {
     sed -e "s|^root = .*|root = \"$(state "$1")/root\"|" \
         -e "s|^\( *address\) = .*|\1 = [\"$(buildkit_address "$1")\"]|" \
         -e "s|^\( *cniConfigPath\) = .*|\1 = \"$(state "$1")/cni.json\"|" \
         -e "s|^\( *cniBinaryPath\) = .*|\1 = \"$KILN_BIN/cni-plugins-$CNI_VERSION\"|" \
         -e "s|^\( *defaultCgroupParent\) = .*|\1 = \"/$(bridge_of "$1")\"|" \
-        -e "s|^\( *max-parallelism\) = .*|\1 = $(nproc)|" \
+        -e "s|^\( *max-parallelism\) = .*|\1 = 16|" \
         "$KILN_DEPLOY/buildkit/buildkitd.toml"
     cat <<-END
 

@@ -9,7 +9,7 @@ couchdb_fetch() {
     [[ -d $home ]] && return
     command -v npm >/dev/null || die "Node.js with npm is needed for couchdb (Debian: apt-get install nodejs npm)"
     say "installing express-pouchdb (once)"
-    work=$(mktemp -d "$KILN_CACHE/build.XXXXXX")
+    work=$(work_folder)
     cp "$KILN_DEPLOY"/dev/couchdb/package*.json "$work/"
     (cd "$work" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
     mkdir -p "$KILN_BIN"
