@@ -11,7 +11,7 @@ couchdb_fetch() {
     say "installing express-pouchdb (once)"
     work=$(work_folder)
     cp "$KILN_DEPLOY"/dev/couchdb/package*.json "$work/"
-    (cd "$work" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+    (cd "$work" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --update-notifier=false >&2)
     mkdir -p "$KILN_BIN"
     mv "$work" "$home"
 }
