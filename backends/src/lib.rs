@@ -5,7 +5,11 @@
 //! owns its life, so they share the client in [`buildkit`].
 
 pub mod backend;
+pub mod buildkit;
+pub mod buildkitd;
 pub mod capabilities;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod event;
 pub mod failure;
 pub mod fake;
@@ -14,6 +18,7 @@ pub mod spec;
 pub mod tree;
 
 pub use backend::{BuildBackend, EngineError, Pushed, RunError};
+pub use buildkitd::{BuildkitdBackend, BuildkitdConfig};
 pub use capabilities::{Capabilities, StepLimits, StepNetwork};
 pub use event::{Event, EventKind, EventSink, Stream};
 pub use failure::{FailedStep, Failure, Reason};

@@ -87,6 +87,32 @@ impl Tree {
         &self.entries
     }
 
+    /// The entry at `path`.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Entry> {
+        self.entries
+            .binary_search_by(|entry| entry.path.split('/').cmp(path.split('/')))
+            .ok()
+            .map(|at| &self.entries[at])
+    }
+
+    /// What lies directly in the folder `dir`; `""` is the root.
+    pub fn children<'t>(&'t self, dir: &'t str) -> impl Iterator<Item = &'t Entry> {
+        let from = if dir.is_empty() {
+            0
+        } else {
+            self.entries.partition_point(|entry| entry.path.split('/').le(dir.split('/')))
+        };
+        let below = move |entry: &'t Entry| {
+            if dir.is_empty() { Some(entry.path.as_str()) } else { entry.path.strip_prefix(dir)?.strip_prefix('/') }
+        };
+        self.entries[from..]
+            .iter()
+            .map_while(move |entry| below(entry).map(|rest| (entry, rest)))
+            .filter(|(_, rest)| !rest.contains('/'))
+            .map(|(entry, _)| entry)
+    }
+
     /// The bytes of a file entry, read as they are asked for.
     #[must_use]
     pub fn read(&self, entry: &Entry) -> Box<dyn Read + Send> {
@@ -98,6 +124,16 @@ impl Tree {
             }
             Data::File(file) => Box::new(Section { file: Arc::clone(file), at: offset, left: size }),
         }
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// The last component of its path.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.rsplit_once('/').map_or(self.path.as_str(), |(_, name)| name)
     }
 }
 
@@ -207,6 +243,20 @@ mod tests {
         let tree = Tree::builder().file("b-x", 0o644, b"").unwrap().file("b/c", 0o644, b"").unwrap().build();
         let paths: Vec<_> = tree.entries().iter().map(|e| e.path.as_str()).collect();
         assert_eq!(paths, ["b", "b/c", "b-x"]);
+    }
+
+    #[test]
+    fn an_entry_is_found_by_its_path_and_a_folder_lists_its_own() {
+        let tree = ["b-x", "b/c", "b/d/e", "b/f", "c"]
+            .iter()
+            .fold(Tree::builder(), |builder, path| builder.file(path, 0o644, b"").unwrap())
+            .build();
+        assert_eq!(tree.get("b/d").unwrap().kind, EntryKind::Dir);
+        assert!(tree.get("b/x").is_none());
+        let names = |dir| tree.children(dir).map(Entry::name).collect::<Vec<_>>();
+        assert_eq!(names("b"), ["c", "d", "f"]);
+        assert_eq!(names(""), ["b", "b-x", "c"]);
+        assert_eq!(names("c"), [""; 0]);
     }
 
     #[test]

@@ -1,0 +1,1 @@
+//! Proves what a daemon can do.

@@ -1,0 +1,108 @@
+//! The backend for a buildkitd that runs on its own.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventSink, Pushed, RunError,
+    buildkit::{
+        Address, StepSettings, Tls, Transport,
+        attempt::{Attempt, Interrupt},
+        solve::Export,
+    },
+};
+
+/// How a buildkitd is reached.
+#[derive(Clone, Debug)]
+pub struct BuildkitdConfig {
+    /// Where it listens.
+    pub address: Address,
+    /// How it and Kiln prove to each other who they are; needed over TCP.
+    pub tls: Option<Tls>,
+    /// Allows TCP without TLS, on which everybody who reaches the port is root on the machine.
+    pub insecure_engine: bool,
+    /// The control group under which steps run.
+    pub cgroup_parent: Option<String>,
+}
+
+/// The configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidConfig {
+    /// TCP without TLS.
+    #[error(
+        "{0} without TLS: whoever reaches it is root there; give ca, cert and key, \
+         or set insecure_engine = true if nobody else can reach it"
+    )]
+    PlainTcp(Address),
+}
+
+/// A running buildkitd.
+#[derive(Clone, Debug)]
+pub struct BuildkitdBackend {
+    transport: Transport,
+    steps: StepSettings,
+}
+
+// === impl BuildkitdConfig ===
+
+impl BuildkitdConfig {
+    /// A daemon on a unix socket, with nothing else set.
+    #[must_use]
+    pub fn unix(socket: impl Into<PathBuf>) -> Self {
+        Self::at(Address::Unix(socket.into()))
+    }
+
+    /// A daemon at an address, with nothing else set.
+    #[must_use]
+    pub fn at(address: Address) -> Self {
+        Self { address, tls: None, insecure_engine: false, cgroup_parent: None }
+    }
+}
+
+// === impl BuildkitdBackend ===
+
+impl BuildkitdBackend {
+    /// A backend for the daemon; doesn't connect.
+    ///
+    /// # Errors
+    /// When the daemon would be reached over TCP without TLS and that isn't allowed.
+    pub fn new(config: BuildkitdConfig) -> Result<Self, InvalidConfig> {
+        if matches!(config.address, Address::Tcp(_)) && config.tls.is_none() && !config.insecure_engine {
+            return Err(InvalidConfig::PlainTcp(config.address));
+        }
+        let steps = StepSettings { cgroup_parent: config.cgroup_parent, limits: false };
+        Ok(Self { transport: Transport::Buildkitd(config.address, config.tls), steps })
+    }
+}
+
+#[async_trait]
+impl BuildBackend for BuildkitdBackend {
+    async fn probe(&self) -> Result<Capabilities, EngineError> {
+        Err(EngineError::Protocol("not yet".to_owned()))
+    }
+
+    async fn run(&self, spec: BuildSpec, events: EventSink, cancel: CancellationToken) -> Result<Pushed, RunError> {
+        let interrupt = Interrupt::new(cancel, spec.limits.deadline);
+        let attempt = Attempt {
+            transport: &self.transport,
+            spec: &spec,
+            export: Export::PushByDigest,
+            steps: &self.steps,
+            events: &events,
+            interrupt: &interrupt,
+        };
+        let mut exported = attempt.run().await?;
+        let digest = exported.remove("containerimage.digest").ok_or_else(|| RunError::Engine {
+            retryable: false,
+            source: EngineError::Protocol("no digest for what it pushed".to_owned()),
+        })?;
+        Ok(Pushed { digest })
+    }
+
+    /// A build on a buildkitd lives in its session and ends with it; there is nothing to remove.
+    async fn sweep(&self, _is_live: &(dyn Fn(&AttemptName) -> bool + Send + Sync)) -> Result<usize, EngineError> {
+        Ok(0)
+    }
+}
