@@ -1,5 +1,7 @@
 # Docker twice, the same programs: with the graph driver's store and with containerd's. Each has its own containerd,
-# data, socket and bridge, and none touches a Docker that is already here.
+# data, socket and bridge, and none touches a Docker that is already here. What containerd and Docker can't be told to put
+# elsewhere is shared and harmless: empty folders /opt/containerd and /run/docker/plugins, sockets of shims by unique names
+# in /run/containerd/s.
 # shellcheck shell=bash
 
 docker_socket() { printf '%s/docker.sock' "$(state "$1")"; }
