@@ -143,6 +143,18 @@ impl Scope {
         Self { owner, extent: Extent::Everything }
     }
 
+    /// Whose scope it is; what it admits is admitted for them.
+    #[must_use]
+    pub fn owner(&self) -> &UserName {
+        &self.owner
+    }
+
+    /// Whether the operator has switched the check off.
+    #[must_use]
+    pub fn is_unbounded(&self) -> bool {
+        matches!(self.extent, Extent::Everything)
+    }
+
     /// Proves that `target` lies within this scope.
     ///
     /// # Errors
@@ -152,7 +164,7 @@ impl Scope {
             Some(rest) => rest.is_empty() || rest.starts_with('/'),
             None => false,
         };
-        if own || matches!(self.extent, Extent::Everything) {
+        if own || self.is_unbounded() {
             Ok(ScopedTarget { owner: self.owner.clone(), target })
         } else {
             Err(OutOfScope { owner: self.owner.clone(), repository: target.repository })

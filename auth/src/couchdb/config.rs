@@ -1,0 +1,131 @@
+//! Where CouchDB is, and who Kiln is there.
+
+use std::time::Duration;
+
+use http::Uri;
+use secrecy::SecretString;
+
+/// How to reach CouchDB.
+#[derive(Clone)]
+pub struct CouchDbConfig {
+    /// `http://host:port` or `https://host:port`.
+    pub url: Uri,
+    /// An account that may read both databases.
+    pub user: String,
+    /// Its password.
+    pub password: SecretString,
+    /// What bounds a lookup.
+    pub limits: CouchDbLimits,
+}
+
+/// What bounds lookups.
+#[derive(Clone, Copy, Debug)]
+pub struct CouchDbLimits {
+    /// How long to wait for a connection.
+    pub connect: Duration,
+    /// How long a lookup may take, waiting for its turn included.
+    pub lookup: Duration,
+    /// How many lookups are under way at once.
+    pub lookups: usize,
+    /// How long an answer may be, in bytes.
+    pub answer: usize,
+}
+
+/// The configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidCouchDbConfig {
+    /// There is no password.
+    #[error("COUCHDB_ADMIN_PASSWORD is not set; there is no default for it")]
+    PasswordMissing,
+    /// User and password make no header.
+    #[error("COUCHDB_ADMIN_USER and COUCHDB_ADMIN_PASSWORD make no Basic credentials")]
+    Credentials,
+    /// Host and port make no URL.
+    #[error("COUCHDB_SERVICE_HOST and COUCHDB_SERVICE_PORT make no http or https URL: {0}")]
+    Url(String),
+    /// The system's certificate authorities can't be read.
+    #[error("CouchDB is to be reached by https, and the system's certificate authorities can't be read")]
+    Authorities(#[source] std::io::Error),
+    /// The TLS library refuses its own defaults.
+    #[error("CouchDB is to be reached by https, and TLS can't be set up")]
+    Tls(#[source] rustls::Error),
+}
+
+impl Default for CouchDbLimits {
+    /// 2 s to connect, 5 s for a lookup, 16 lookups at once, answers of 1 MiB.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            lookup: Duration::from_secs(5),
+            // Each scans a database unless it has an index; CouchDB serves others too.
+            lookups: 16,
+            answer: 1024 * 1024,
+        }
+    }
+}
+
+impl CouchDbConfig {
+    /// Reads the variables of the OpenServerless deployer: `COUCHDB_SERVICE_HOST` (`localhost`; may
+    /// begin with `https://`), `COUCHDB_SERVICE_PORT` (5984), `COUCHDB_ADMIN_USER`
+    /// (`whisk_admin`), `COUCHDB_ADMIN_PASSWORD` (required). An empty one counts as not set.
+    ///
+    /// # Errors
+    /// When the password is missing, or host and port make no URL.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidCouchDbConfig> {
+        let set = |name| variable(name).filter(|value| !value.trim().is_empty());
+        let password = set("COUCHDB_ADMIN_PASSWORD").ok_or(InvalidCouchDbConfig::PasswordMissing)?;
+        let host = set("COUCHDB_SERVICE_HOST").unwrap_or_else(|| "localhost".to_owned());
+        let port = set("COUCHDB_SERVICE_PORT").unwrap_or_else(|| "5984".to_owned());
+        Ok(Self {
+            url: url(&host, &port)?,
+            user: set("COUCHDB_ADMIN_USER").unwrap_or_else(|| "whisk_admin".to_owned()),
+            password: password.into(),
+            limits: CouchDbLimits::default(),
+        })
+    }
+}
+
+fn url(host: &str, port: &str) -> Result<Uri, InvalidCouchDbConfig> {
+    let (scheme, host) = host.split_once("://").unwrap_or(("http", host));
+    let bare_ipv6 = host.contains(':') && !host.starts_with('[');
+    let text = if bare_ipv6 { format!("{scheme}://[{host}]:{port}") } else { format!("{scheme}://{host}:{port}") };
+    match text.parse::<Uri>() {
+        Ok(uri) if matches!(scheme, "http" | "https") && uri.port().is_some() && uri.path() == "/" => Ok(uri),
+        _ => Err(InvalidCouchDbConfig::Url(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url_of(variables: &[(&str, &str)]) -> Result<String, InvalidCouchDbConfig> {
+        let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        CouchDbConfig::from_variables(find).map(|config| format!("{} {}", config.url, config.user))
+    }
+
+    #[test]
+    fn the_deployers_variables_and_defaults_are_understood() {
+        let password = ("COUCHDB_ADMIN_PASSWORD", "p");
+        for (host, port, url) in [
+            ("", "", "http://localhost:5984/ whisk_admin"),
+            ("couchdb", "", "http://couchdb:5984/ whisk_admin"),
+            ("10.0.0.7", "6000", "http://10.0.0.7:6000/ whisk_admin"),
+            ("::1", "", "http://[::1]:5984/ whisk_admin"),
+            ("https://couch.example", "6984", "https://couch.example:6984/ whisk_admin"),
+        ] {
+            let variables = [password, ("COUCHDB_SERVICE_HOST", host), ("COUCHDB_SERVICE_PORT", port)];
+            assert_eq!(url_of(&variables).ok().as_deref(), Some(url), "{host} {port}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_url_and_a_missing_password_are_refused() {
+        let password = ("COUCHDB_ADMIN_PASSWORD", "p");
+        assert!(matches!(url_of(&[]), Err(InvalidCouchDbConfig::PasswordMissing)));
+        for (host, port) in [("ftp://h", "1"), ("h", "x"), ("h/path", "1"), ("a b", "1"), ("h", "70000")] {
+            let variables = [password, ("COUCHDB_SERVICE_HOST", host), ("COUCHDB_SERVICE_PORT", port)];
+            assert!(matches!(url_of(&variables), Err(InvalidCouchDbConfig::Url(_))), "{host} {port}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! OpenServerless's own users, as its CouchDB keeps them: the subject whose namespace has the
+//! token, then what is known about that user.
+
+mod config;
+mod database;
+
+use async_trait::async_trait;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{sync::Semaphore, time::timeout};
+
+use self::database::Database;
+pub use self::{
+    config::{CouchDbConfig, CouchDbLimits, InvalidCouchDbConfig},
+    database::CouchDbError,
+};
+use crate::{Credential, Environment, Identity, IdentityProvider, Refusal, UserName, WskToken};
+
+const NAME: &str = "couchdb";
+
+/// Where OpenWhisk keeps who may call.
+const SUBJECTS: &str = "nuvolaris_subjects";
+
+/// Where OpenServerless keeps what else it knows about them.
+const METADATA: &str = "nuvolaris_users_metadata";
+
+/// Identities out of OpenServerless's CouchDB.
+pub struct CouchDb {
+    subjects: Database,
+    metadata: Database,
+    limits: CouchDbLimits,
+    lookups: Semaphore,
+}
+
+/// `{"subject", "namespaces": [{"name", "uuid", "key"}], "blocked"}`
+#[derive(Deserialize)]
+struct Subject {
+    subject: String,
+    #[serde(default)]
+    namespaces: Vec<Namespace>,
+    blocked: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Namespace {
+    uuid: String,
+    key: SecretString,
+}
+
+/// `{"login", "env": [{"key", "value"}], "userenv": [{"key", "value"}]}`
+#[derive(Deserialize)]
+struct Metadata {
+    login: String,
+    #[serde(default)]
+    env: Vec<Variable>,
+    #[serde(default)]
+    userenv: Vec<Variable>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    key: String,
+    value: Value,
+}
+
+// === impl CouchDb ===
+
+impl CouchDb {
+    /// Prepares a client; it connects when the first caller comes.
+    ///
+    /// # Errors
+    /// When the URL is `https` and the system's certificate authorities can't be read.
+    pub fn new(config: &CouchDbConfig) -> Result<Self, InvalidCouchDbConfig> {
+        let pool = database::pool(config)?;
+        Ok(Self {
+            subjects: Database::new(pool.clone(), config, SUBJECTS)?,
+            metadata: Database::new(pool, config, METADATA)?,
+            limits: config.limits,
+            lookups: Semaphore::new(config.limits.lookups),
+        })
+    }
+
+    /// Both questions, as one of a bounded number of lookups.
+    async fn look_up(&self, token: &WskToken) -> Result<Identity, Refusal> {
+        // It is never closed.
+        let _permit = self.lookups.acquire().await.map_err(Refusal::unavailable)?;
+        let subject = self.subject(token).await?.ok_or(Refusal::NotMine)?;
+        if subject.blocked == Some(true) {
+            return Err(Refusal::Rejected("the subject is blocked"));
+        }
+        let metadata = self.metadata(&subject.subject).await?;
+        let metadata = metadata.ok_or(Refusal::Rejected("the subject has no user metadata"))?;
+        let user = UserName::parse(&metadata.login.to_lowercase())
+            .map_err(|_| Refusal::Rejected("the login can't be the name of a repository"))?;
+        Ok(Identity::new(user, NAME).with_environment(environment(metadata.env), &environment(metadata.userenv)))
+    }
+
+    async fn subject(&self, token: &WskToken) -> Result<Option<Subject>, Refusal> {
+        let query = json!({
+            "selector": { "namespaces": { "$elemMatch": { "uuid": token.uuid(), "key": token.key().expose_secret() } } },
+            "fields": ["subject", "namespaces", "blocked"],
+        });
+        let subjects: Vec<Subject> = self.subjects.find(&query).await.map_err(Refusal::unavailable)?;
+        // CouchDB compares by collation, which finds some different texts equal.
+        Ok(subjects.into_iter().find(|subject| subject.namespaces.iter().any(|n| token.is(&n.uuid, &n.key))))
+    }
+
+    async fn metadata(&self, login: &str) -> Result<Option<Metadata>, Refusal> {
+        // Named fields keep the user's password hash where it is.
+        let query = json!({ "selector": { "login": { "$eq": login } }, "fields": ["login", "env", "userenv"] });
+        let found: Vec<Metadata> = self.metadata.find(&query).await.map_err(Refusal::unavailable)?;
+        Ok(found.into_iter().find(|metadata| metadata.login == login))
+    }
+}
+
+#[async_trait]
+impl IdentityProvider for CouchDb {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
+        let Credential::Wsk(token) = credential;
+        let deadline = self.limits.lookup;
+        timeout(deadline, self.look_up(token))
+            .await
+            .unwrap_or_else(|_| Err(Refusal::unavailable(CouchDbError::Deadline(deadline))))
+    }
+}
+
+/// The list as variables; of two with one name the last counts. What isn't text is written as JSON.
+fn environment(variables: Vec<Variable>) -> Environment {
+    let text = |value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    variables.into_iter().map(|Variable { key, value }| (key, text(value))).collect()
+}
+
+#[cfg(test)]
+mod tests;

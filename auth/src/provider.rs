@@ -1,0 +1,127 @@
+//! Who can prove an identity: one provider, or several in order.
+
+use std::{error::Error, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::{Credential, Identity, ScopeCheck};
+
+/// Proves who shows a credential.
+#[async_trait]
+pub trait IdentityProvider: Send + Sync {
+    /// A short name for logs and for [`Identity::provider`].
+    fn name(&self) -> &'static str;
+
+    /// Proves the identity behind a credential.
+    ///
+    /// # Errors
+    /// Why it doesn't; see [`Refusal`].
+    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal>;
+}
+
+/// Why a provider proves no identity.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The credential isn't one of this provider's; another may know it.
+    #[error("no provider knows this credential")]
+    NotMine,
+    /// The provider knows it and doesn't let its owner in. The reason is for the log.
+    #[error("{0}")]
+    Rejected(&'static str),
+    /// The provider can't say: nobody is let in on a guess.
+    #[error("the identity provider is unavailable")]
+    Unavailable(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+/// Providers that are asked in order: [`Refusal::NotMine`] passes on to the next, everything else
+/// is the answer.
+///
+/// An unavailable provider ends it too: the one after it might know the same credential as
+/// somebody else's.
+pub struct Providers {
+    providers: Vec<Arc<dyn IdentityProvider>>,
+    scope_check: ScopeCheck,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The provider can't say, because of `cause`.
+    pub fn unavailable(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable(Arc::new(cause))
+    }
+}
+
+// === impl Providers ===
+
+impl Providers {
+    /// Asks `providers` in this order, and gives their identities the scope that configuration
+    /// decided on.
+    #[must_use]
+    pub fn new(providers: Vec<Arc<dyn IdentityProvider>>, scope_check: ScopeCheck) -> Self {
+        Self { providers, scope_check }
+    }
+}
+
+#[async_trait]
+impl IdentityProvider for Providers {
+    fn name(&self) -> &'static str {
+        "providers"
+    }
+
+    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
+        for provider in &self.providers {
+            return match provider.identify(credential).await {
+                Err(Refusal::NotMine) => continue,
+                Ok(identity) if self.scope_check == ScopeCheck::Off => Ok(identity.unbounded()),
+                answer => answer,
+            };
+        }
+        Err(Refusal::NotMine)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+mod tests {
+    use super::*;
+    use crate::{Target, UserName};
+
+    struct Fixed(Result<&'static str, Refusal>);
+
+    #[async_trait]
+    impl IdentityProvider for Fixed {
+        fn name(&self) -> &'static str {
+            "fixed"
+        }
+
+        async fn identify(&self, _: &Credential) -> Result<Identity, Refusal> {
+            self.0.clone().map(|user| Identity::new(UserName::parse(user).unwrap(), "fixed"))
+        }
+    }
+
+    async fn ask(answers: Vec<Result<&'static str, Refusal>>, check: ScopeCheck) -> Result<Identity, Refusal> {
+        let providers = answers.into_iter().map(|answer| Arc::new(Fixed(answer)) as Arc<dyn IdentityProvider>);
+        let credential = Credential::parse(b"u:k").unwrap();
+        Providers::new(providers.collect(), check).identify(&credential).await
+    }
+
+    #[tokio::test]
+    async fn only_not_mine_passes_on_to_the_next() {
+        let strict = ScopeCheck::Strict;
+        let down = || Err(Refusal::unavailable(std::io::Error::other("down")));
+        let not_mine = || Err(Refusal::NotMine);
+        assert!(matches!(ask(vec![], strict).await, Err(Refusal::NotMine)));
+        assert!(matches!(ask(vec![not_mine()], strict).await, Err(Refusal::NotMine)));
+        assert_eq!(ask(vec![not_mine(), Ok("b"), Ok("c")], strict).await.unwrap().user().as_str(), "b");
+        assert!(matches!(ask(vec![Err(Refusal::Rejected("r")), Ok("b")], strict).await, Err(Refusal::Rejected("r"))));
+        assert!(matches!(ask(vec![down(), Ok("b")], strict).await, Err(Refusal::Unavailable(_))));
+    }
+
+    #[tokio::test]
+    async fn the_scope_is_what_configuration_decided() {
+        let foreign = || Target::parse("other:t").unwrap();
+        assert!(ask(vec![Ok("a")], ScopeCheck::Strict).await.unwrap().scope().admit(foreign()).is_err());
+        assert!(ask(vec![Ok("a")], ScopeCheck::Off).await.unwrap().scope().admit(foreign()).is_ok());
+    }
+}
