@@ -1,0 +1,40 @@
+//! Kiln as the client of registries: which base an image stands on, under which tag it ends, and
+//! whose credentials go where.
+//!
+//! The way of a credential: [`destination`] decides where a caller's image goes and with what;
+//! [`RegistryClient`] resolves bases and puts tags; [`SessionAuth`] answers the engine for exactly
+//! the repositories of one build.
+
+mod address;
+mod auth;
+mod base;
+mod client;
+mod credentials;
+mod destination;
+mod docker_config;
+mod error;
+mod host;
+mod manifest;
+mod platform;
+mod reference;
+mod resolve;
+mod session;
+mod table;
+mod transport;
+mod truststore;
+
+pub use self::{
+    base::{Base, BaseConfig},
+    client::{Authentication, RegistryClient},
+    credentials::{Credential, Credentials},
+    destination::{ClusterRegistry, ClusterSecret, DestinationError, ProcessRegistry, Push, destination},
+    docker_config::CredentialError,
+    error::{RegistryError, ResolveError},
+    host::{Host, InvalidHost},
+    platform::{InvalidPlatform, Platform},
+    reference::{BaseRef, InvalidReference},
+    session::{BuildCredentials, PullGrant, PushGrant, SessionAuth},
+    table::{Registries, RegistrySettings},
+    transport::{Deadlines, Network, SetupError},
+    truststore::{TRUST_STORE_PASSWORD, TrustStore, TrustStoreError},
+};

@@ -1,0 +1,230 @@
+//! What an engine's session is told of credentials: for exactly the registries, repositories and
+//! actions of one build.
+
+use async_trait::async_trait;
+use kiln_backends::{BasicCredential, RegistryAuth, RegistryToken, TokenRefused, TokenRequest};
+use reqwest::Url;
+
+use super::{auth::Challenge, client::RegistryClient, credentials::Credential, destination::Push, host::Host};
+
+/// What one build may do where, and with which credential.
+#[derive(Clone, Debug)]
+pub struct BuildCredentials {
+    /// Where its image goes.
+    pub push: PushGrant,
+    /// What it may fetch; the first that matches counts.
+    pub pulls: Vec<PullGrant>,
+}
+
+/// The right to push to one repository.
+#[derive(Clone, Debug)]
+pub struct PushGrant {
+    /// The registry and the credential.
+    pub to: Push,
+    /// The repository.
+    pub repository: String,
+}
+
+/// The right to fetch from a registry.
+#[derive(Clone, Debug)]
+pub struct PullGrant {
+    /// The registry.
+    pub host: Host,
+    /// Its repositories, where `*` stands for any characters.
+    pub repositories: Vec<String>,
+    /// What to show it; `None` is anonymous, which needs tokens too.
+    pub credential: Option<Credential>,
+}
+
+/// Answers an engine's session for one build.
+#[derive(Clone)]
+pub struct SessionAuth {
+    client: RegistryClient,
+    credentials: BuildCredentials,
+}
+
+/// The credential of a grant, and the scopes that are left of those asked for.
+struct Cut<'a> {
+    credential: Option<&'a Credential>,
+    scopes: Vec<String>,
+}
+
+impl BuildCredentials {
+    /// What answers the session of this build.
+    #[must_use]
+    pub fn session(self, client: RegistryClient) -> SessionAuth {
+        SessionAuth { client, credentials: self }
+    }
+
+    /// The credential for a registry that knows no tokens: the push's before the pulls'.
+    fn for_host(&self, host: &Host) -> Option<&Credential> {
+        if self.push.to.host == *host {
+            return self.push.to.credential.as_ref();
+        }
+        self.pulls.iter().filter(|pull| pull.host == *host).find_map(|pull| pull.credential.as_ref())
+    }
+
+    /// Leaves of the scopes asked for what this build has a right to. With the push's credential
+    /// if the push is among it, since one token can only be had with one credential.
+    fn cut(&self, host: &Host, asked: &[String]) -> Cut<'_> {
+        let asked: Vec<(&str, Vec<&str>)> =
+            asked.iter().flat_map(|scopes| scopes.split(' ')).filter_map(scope).collect();
+        let pushes = self.push.to.host == *host && asked.iter().any(|(name, _)| *name == self.push.repository);
+        let pull_of = |name: &str| self.pulls.iter().find(|pull| pull.covers(host, name));
+        let first_pull = asked.iter().find_map(|(name, _)| pull_of(name));
+        let scopes = asked.iter().filter_map(|(name, actions)| {
+            let allowed: &[&str] = match pull_of(name) {
+                _ if pushes && *name == self.push.repository => &["pull", "push"],
+                Some(_) => &["pull"],
+                None => &[],
+            };
+            let kept: Vec<&str> = allowed.iter().filter(|action| actions.contains(action)).copied().collect();
+            (!kept.is_empty()).then(|| format!("repository:{name}:{}", kept.join(",")))
+        });
+        let scopes = scopes.collect();
+        let credential =
+            if pushes { &self.push.to.credential } else { first_pull.map_or(&None, |pull| &pull.credential) };
+        Cut { credential: credential.as_ref(), scopes }
+    }
+}
+
+impl PullGrant {
+    fn covers(&self, host: &Host, repository: &str) -> bool {
+        self.host == *host && self.repositories.iter().any(|pattern| matches(pattern, repository))
+    }
+}
+
+/// `repository:name:action,action`; other resource types (`registry:catalog:*`) are nobody's business.
+fn scope(text: &str) -> Option<(&str, Vec<&str>)> {
+    let (name, actions) = text.strip_prefix("repository:")?.rsplit_once(':')?;
+    Some((name, actions.split(',').collect()))
+}
+
+/// Whether `text` is what `pattern` describes, in which `*` stands for any characters.
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
+    let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(tail) = text.strip_prefix(prefix) else { return false };
+    (0..=tail.len()).filter(|&at| tail.is_char_boundary(at)).any(|at| matches(rest, &tail[at..]))
+}
+
+#[async_trait]
+impl RegistryAuth for SessionAuth {
+    async fn basic(&self, host: &str) -> Option<BasicCredential> {
+        let host = Host::parse(host).ok()?;
+        let Credential::Password { username, password } = self.credentials.for_host(&host)? else { return None };
+        // A password is for registries that take nothing less: where there are tokens, it stays here.
+        match self.client.challenge(&host, self.plain_http(&host)).await {
+            Ok(Some(Challenge::Basic)) => {
+                Some(BasicCredential { username: username.clone(), password: password.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    async fn token(&self, request: TokenRequest) -> Result<RegistryToken, TokenRefused> {
+        let refused = |cause: String| TokenRefused { host: request.host.clone(), cause };
+        let host = Host::parse(&request.host).map_err(|error| refused(error.to_string()))?;
+        let Cut { credential, scopes } = self.credentials.cut(&host, &request.scopes);
+        if scopes.is_empty() {
+            return Err(refused(format!("{} isn't among what this build may use", request.scopes.join(" "))));
+        }
+        let plain_http = self.plain_http(&host);
+        let challenge = self.client.challenge(&host, plain_http).await.map_err(|error| refused(error.to_string()))?;
+        let Some(Challenge::Bearer(bearer)) = challenge else {
+            return Err(refused("the registry has no token service".to_owned()));
+        };
+        // The engine only relays what it met: the registry itself says where its tokens come from.
+        if Url::parse(&request.realm).ok().as_ref() != Some(&bearer.realm) || request.service != bearer.service() {
+            return Err(refused(format!("{} isn't the registry's own token service", request.realm)));
+        }
+        let token = self.client.token(&host, plain_http, &bearer, &scopes, credential).await;
+        let token = token.map_err(|error| refused(error.to_string()))?;
+        Ok(RegistryToken { token: token.secret, expires_in: i64::try_from(token.expires_in).unwrap_or(i64::MAX) })
+    }
+}
+
+impl SessionAuth {
+    fn plain_http(&self, host: &Host) -> bool {
+        let push = &self.credentials.push.to;
+        if push.host == *host { push.plain_http } else { self.client.registries().plain_http(host) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials() -> BuildCredentials {
+        let host = |text| Host::parse(text).unwrap();
+        let pull = |name, repositories: &[&str], credential| PullGrant {
+            host: host(name),
+            repositories: repositories.iter().map(|&name| name.to_owned()).collect(),
+            credential: Credential::from_pair(credential),
+        };
+        let push = Push {
+            host: host("reg"),
+            plain_http: false,
+            skip_verify: false,
+            credential: Credential::from_pair("push:x"),
+        };
+        BuildCredentials {
+            push: PushGrant { to: push, repository: "devel".to_owned() },
+            pulls: vec![pull("reg", &["shared/*"], "shared:x"), pull("docker.io", &["library/python"], "")],
+        }
+    }
+
+    #[test]
+    fn scopes_are_cut_to_the_build() {
+        for (host, asked, left, whose) in [
+            ("reg", "repository:devel:pull,push", "repository:devel:pull,push", "push"),
+            ("reg", "repository:devel:*", "", "push"),
+            ("reg", "repository:devel:pull,push,delete", "repository:devel:pull,push", "push"),
+            ("reg", "repository:devel-two:pull", "", ""),
+            ("reg", "repository:devel/sub:push", "", ""),
+            ("reg", "repository:shared/a:pull,push", "repository:shared/a:pull", "shared"),
+            (
+                "reg",
+                "repository:devel:pull,push repository:shared/a:pull repository:other:pull",
+                "repository:devel:pull,push repository:shared/a:pull",
+                "push",
+            ),
+            ("reg", "registry:catalog:*", "", ""),
+            ("docker.io", "repository:library/python:pull", "repository:library/python:pull", ""),
+            ("docker.io", "repository:devel:push", "", ""),
+            ("elsewhere", "repository:devel:push", "", ""),
+        ] {
+            let host = Host::parse(host).unwrap();
+            let credentials = credentials();
+            let cut = credentials.cut(&host, &[asked.to_owned()]);
+            let name = match cut.credential {
+                Some(Credential::Password { username, .. }) => username.as_str(),
+                _ => "",
+            };
+            assert_eq!((cut.scopes.join(" ").as_str(), name), (left, whose), "{host} {asked}");
+        }
+    }
+
+    #[test]
+    fn a_host_gets_its_own_password_only() {
+        let credentials = credentials();
+        let whose = |host| match credentials.for_host(&Host::parse(host).unwrap()) {
+            Some(Credential::Password { username, .. }) => username.clone(),
+            _ => String::new(),
+        };
+        assert_eq!([whose("reg"), whose("docker.io"), whose("reg:443")], ["push", "", ""]);
+    }
+
+    #[test]
+    fn stars_stand_for_any_characters() {
+        for (pattern, text, fits) in [
+            ("a", "a", true),
+            ("a*", "ab/c", true),
+            ("*.b", "x.b", true),
+            ("a*c*", "abcd", true),
+            ("a*c", "abd", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Connections to registries: per host as the table says, with deadlines, and guarded where a
+//! caller chose the host.
+//!
+//! On `reqwest` itself, not `oci-client`: that crate keeps credentials by host for the whole process,
+//! so that the first tenant's would answer for all; reads answers without a bound; hands
+//! credentials to whatever realm is named; and has no place for a resolver that checks addresses.
+
+use std::{collections::HashMap, error::Error as _, io, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{Certificate, Client, NoProxy, Proxy, Response, Url};
+
+use super::{
+    address::{AddressRefused, PublicAddresses, may_be_asked, redirects},
+    destination::{DEFAULT_HOST, ProcessRegistry},
+    error::RegistryError,
+    host::{Host, InvalidHost},
+    session::matches,
+    table::{Registries, RegistrySettings},
+};
+
+/// How Kiln reaches the network.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    /// The proxy for plain HTTP.
+    pub http_proxy: Option<String>,
+    /// The proxy for HTTPS.
+    pub https_proxy: Option<String>,
+    /// Hosts that are reached without a proxy, separated by commas; loopback always is.
+    pub no_proxy: Option<String>,
+    /// Certificate authorities, PEM, trusted beside the system's.
+    pub extra_ca: Option<Vec<u8>>,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+}
+
+/// How long a registry may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// To accept a connection, the TLS handshake included.
+    pub connect: Duration,
+    /// To answer a request to its last byte.
+    pub request: Duration,
+}
+
+/// The client can't be made of these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// `registry.host` names no registry.
+    #[error("registry.host: {0}")]
+    Host(#[from] InvalidHost),
+    /// A host's `ca_file` can't be read.
+    #[error("registries.\"{host}\".ca_file {path} can't be read: {source}")]
+    Unreadable {
+        /// The registry.
+        host: Host,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Certificates or proxies aren't what they should be.
+    #[error("{what} can't be used: {source}")]
+    Unusable {
+        /// The setting.
+        what: String,
+        /// What is wrong.
+        source: reqwest::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// One registry, and how it is reached.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    pub(super) host: Host,
+    pub(super) plain_http: bool,
+    pub(super) client: Client,
+    trusted: bool,
+}
+
+pub(super) struct Transport {
+    registries: Registries,
+    /// Patterns of hosts that may have any address.
+    trusted: Vec<String>,
+    /// For hosts that the operator has named.
+    open: Client,
+    /// For hosts that anybody may have named.
+    guarded: Client,
+    /// For hosts whose certificates need more than the usual.
+    own: HashMap<Host, Client>,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), request: Duration::from_secs(30) }
+    }
+}
+
+// === impl Transport ===
+
+impl Transport {
+    pub(super) fn new(
+        process: &ProcessRegistry,
+        mut registries: Registries,
+        network: &Network,
+    ) -> Result<Self, SetupError> {
+        registries.name(&Host::parse(DEFAULT_HOST)?, true);
+        if let Some(named) = process.named_host()? {
+            registries.name(&named.host, named.plain_http);
+        }
+        let mirrors: Vec<Host> = registries.iter().flat_map(|(_, settings)| settings.mirrors.clone()).collect();
+        for mirror in mirrors {
+            registries.name(&mirror, false);
+        }
+        let mut own = HashMap::new();
+        for (host, settings) in registries.iter().filter(|(_, s)| s.skip_verify || s.ca_file.is_some()) {
+            own.insert(host.clone(), client(network, Some((host, settings)), false)?);
+        }
+        let (open, guarded) = (client(network, None, false)?, client(network, None, true)?);
+        Ok(Self { registries, trusted: process.allowed_user_registries.clone(), open, guarded, own })
+    }
+
+    /// The table, completed by what the installation's own settings imply.
+    pub(super) fn registries(&self) -> &Registries {
+        &self.registries
+    }
+
+    /// How to reach `host`.
+    pub(super) fn endpoint(&self, host: &Host, plain_http: bool) -> Result<Endpoint, RegistryError> {
+        let trusted = self.trusts(host);
+        if !trusted && (host.is_loopback() || host.address().is_some_and(|at| !super::address::is_public(at))) {
+            return Err(RegistryError::Refused { host: host.clone() });
+        }
+        let client = self.own.get(host).unwrap_or(if trusted { &self.open } else { &self.guarded }).clone();
+        Ok(Endpoint { host: host.clone(), plain_http, client, trusted })
+    }
+
+    /// The client for the token service that `endpoint` names. It gets credentials, so it must be as
+    /// well protected as the registry, and may be as far inside as the registry and no further.
+    pub(super) fn token_client(&self, endpoint: &Endpoint, realm: &Url) -> Result<Client, RegistryError> {
+        let invalid = |cause: &str| RegistryError::Invalid {
+            host: endpoint.host.clone(),
+            what: "the token service".to_owned(),
+            cause: cause.to_owned(),
+        };
+        match realm.scheme() {
+            "https" => {}
+            "http" if endpoint.plain_http => {}
+            _ => return Err(invalid("the registry speaks TLS and its token service doesn't")),
+        }
+        let authority = realm.port().map_or_else(
+            || realm.host_str().unwrap_or_default().to_owned(),
+            |port| format!("{}:{port}", realm.host_str().unwrap_or_default()),
+        );
+        let host = Host::parse(&authority).map_err(|error| invalid(&error.to_string()))?;
+        if host == endpoint.host {
+            return Ok(endpoint.client.clone());
+        }
+        if let Some(client) = self.own.get(&host) {
+            return Ok(client.clone());
+        }
+        if endpoint.trusted || self.trusts(&host) {
+            return Ok(self.open.clone());
+        }
+        if host.is_loopback() || !may_be_asked(realm) {
+            return Err(RegistryError::Refused { host });
+        }
+        Ok(self.guarded.clone())
+    }
+
+    fn trusts(&self, host: &Host) -> bool {
+        self.registries.get(host).is_some() || self.trusted.iter().any(|pattern| matches(pattern, host.as_str()))
+    }
+}
+
+fn client(network: &Network, own: Option<(&Host, &RegistrySettings)>, guarded: bool) -> Result<Client, SetupError> {
+    let unusable = |what: &str| {
+        let what = what.to_owned();
+        move |source| SetupError::Unusable { what, source }
+    };
+    let mut builder = Client::builder()
+        .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(network.deadlines.connect)
+        .timeout(network.deadlines.request)
+        .redirect(redirects(guarded))
+        .referer(false)
+        // Proxies are those of the configuration; the library's reading of the environment is switched off.
+        .no_proxy();
+    let mut proxy_names = Vec::new();
+    let no_proxy = format!("{},localhost,127.0.0.0/8,::1", network.no_proxy.as_deref().unwrap_or_default());
+    let http = network.http_proxy.as_ref().map(|url| (url, Proxy::http(url)));
+    let https = network.https_proxy.as_ref().map(|url| (url, Proxy::https(url)));
+    for (url, proxy) in http.into_iter().chain(https) {
+        let proxy = proxy.map_err(unusable("the proxy"))?;
+        builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&no_proxy)));
+        proxy_names.extend(Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)));
+    }
+    if guarded {
+        builder = builder.dns_resolver(Arc::new(PublicAddresses { exempt: proxy_names.into() }));
+    }
+    if let Some(pem) = &network.extra_ca {
+        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(unusable("the CA bundle"))?);
+    }
+    if let Some((host, settings)) = own {
+        if let Some(path) = &settings.ca_file {
+            let unreadable = |source| SetupError::Unreadable { host: host.clone(), path: path.clone(), source };
+            let pem = std::fs::read(path).map_err(unreadable)?;
+            let what = path.display().to_string();
+            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&pem).map_err(unusable(&what))?);
+        }
+        builder = builder.tls_danger_accept_invalid_certs(settings.skip_verify);
+    }
+    builder.build().map_err(unusable("the TLS set-up"))
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// The URL of `path` below the registry's API. `path` is made of parsed names only.
+    pub(super) fn url(&self, path: &str) -> String {
+        let scheme = if self.plain_http { "http" } else { "https" };
+        format!("{scheme}://{}/v2/{path}", self.host.endpoint())
+    }
+
+    /// What a failed request means.
+    pub(super) fn failed(&self, error: reqwest::Error) -> RegistryError {
+        let mut source = error.source();
+        while let Some(cause) = source {
+            if cause.is::<AddressRefused>() {
+                return RegistryError::Refused { host: self.host.clone() };
+            }
+            source = cause.source();
+        }
+        let cause = match () {
+            () if error.is_connect() && error.is_timeout() => "no connection in time".to_owned(),
+            () if error.is_timeout() => "no answer in time".to_owned(),
+            // The last cause says it best; the URLs in the first ones may be signed.
+            () => innermost(&error.without_url()),
+        };
+        RegistryError::Unavailable { host: self.host.clone(), cause }
+    }
+
+    /// What an answer other than the one hoped for means.
+    pub(super) async fn refusal(&self, what: &str, response: Response) -> RegistryError {
+        let (host, what) = (self.host.clone(), what.to_owned());
+        let status = response.status();
+        let why = self.read(response, "the error", 16 * 1024).await.ok().and_then(|body| complaint(&body));
+        let said =
+            why.as_ref().map_or_else(|| format!("it answered {status}"), |why| format!("it answered {status}: {why}"));
+        match status.as_u16() {
+            404 => RegistryError::NotFound { host, what },
+            401 | 403 => RegistryError::Forbidden { host, what, why },
+            408 | 429 | 500.. => RegistryError::Unavailable { host, cause: said },
+            _ => RegistryError::Invalid { host, what, cause: said },
+        }
+    }
+
+    /// Reads an answer's body, at most `limit` bytes of it.
+    pub(super) async fn read(&self, mut response: Response, what: &str, limit: usize) -> Result<Bytes, RegistryError> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
+            if body.len() + chunk.len() > limit {
+                return Err(self.invalid(what, format!("it is larger than {limit} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    pub(super) fn invalid(&self, what: &str, cause: impl Into<String>) -> RegistryError {
+        RegistryError::Invalid { host: self.host.clone(), what: what.to_owned(), cause: cause.into() }
+    }
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// The message of the specification's error body, on one line and not too long.
+fn complaint(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let message = body.pointer("/errors/0/message").or_else(|| body.pointer("/details"))?.as_str()?;
+    let message: String = message.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    (!message.is_empty()).then_some(message)
+}
