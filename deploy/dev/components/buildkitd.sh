@@ -6,7 +6,9 @@ buildkit_bin() { printf '%s' "$KILN_BIN/buildkit-$(buildkit_version "$1")"; }
 buildkit_address() { printf 'unix://%s/buildkitd.sock' "$(state "$1")"; }
 
 buildkitd_fetch() {
-    go_programs buildkit github.com/moby/buildkit "$(buildkit_version "$1")" ./cmd/buildkitd ./cmd/buildctl
+    # Built without it, a daemon says that it is v0.0.0, which is older than any floor.
+    GO_STAMP="github.com/moby/buildkit/version.Version=$(buildkit_version "$1")" \
+        go_programs buildkit github.com/moby/buildkit "$(buildkit_version "$1")" ./cmd/buildkitd ./cmd/buildctl
     go_programs cni-plugins github.com/containernetworking/plugins "$CNI_VERSION" \
         ./plugins/main/bridge ./plugins/main/loopback ./plugins/ipam/host-local
     deb_programs runc runc "${RUNC_DEB[@]}"
