@@ -28,7 +28,10 @@ pub trait BuildBackend: Send + Sync {
     ///
     /// # Errors
     /// When the engine can't be reached.
-    async fn sweep(&self, is_live: &(dyn Fn(&AttemptName) -> bool + Send + Sync)) -> Result<usize, EngineError>;
+    async fn sweep(
+        &self,
+        is_live: &(dyn for<'a> Fn(&'a AttemptName) -> bool + Send + Sync),
+    ) -> Result<usize, EngineError>;
 }
 
 /// What a successful attempt left in the registry.

@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventSink, Pushed, RunError,
     buildkit::{
-        Address, StepSettings, Tls, Transport,
+        Address, InsecureAddress, StepSettings, Tls, Transport,
         attempt::{Attempt, Interrupt},
+        probe, pushed,
         solve::Export,
     },
 };
@@ -25,17 +26,6 @@ pub struct BuildkitdConfig {
     pub insecure_engine: bool,
     /// The control group under which steps run.
     pub cgroup_parent: Option<String>,
-}
-
-/// The configuration can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidConfig {
-    /// TCP without TLS.
-    #[error(
-        "{0} without TLS: whoever reaches it is root there; give ca, cert and key, \
-         or set insecure_engine = true if nobody else can reach it"
-    )]
-    PlainTcp(Address),
 }
 
 /// A running buildkitd.
@@ -68,9 +58,9 @@ impl BuildkitdBackend {
     ///
     /// # Errors
     /// When the daemon would be reached over TCP without TLS and that isn't allowed.
-    pub fn new(config: BuildkitdConfig) -> Result<Self, InvalidConfig> {
+    pub fn new(config: BuildkitdConfig) -> Result<Self, InsecureAddress> {
         if matches!(config.address, Address::Tcp(_)) && config.tls.is_none() && !config.insecure_engine {
-            return Err(InvalidConfig::PlainTcp(config.address));
+            return Err(InsecureAddress(config.address));
         }
         let steps = StepSettings { cgroup_parent: config.cgroup_parent, limits: false };
         Ok(Self { transport: Transport::Buildkitd(config.address, config.tls), steps })
@@ -80,7 +70,7 @@ impl BuildkitdBackend {
 #[async_trait]
 impl BuildBackend for BuildkitdBackend {
     async fn probe(&self) -> Result<Capabilities, EngineError> {
-        Err(EngineError::Protocol("not yet".to_owned()))
+        probe::probe(&self.transport).await
     }
 
     async fn run(&self, spec: BuildSpec, events: EventSink, cancel: CancellationToken) -> Result<Pushed, RunError> {
@@ -93,16 +83,14 @@ impl BuildBackend for BuildkitdBackend {
             events: &events,
             interrupt: &interrupt,
         };
-        let mut exported = attempt.run().await?;
-        let digest = exported.remove("containerimage.digest").ok_or_else(|| RunError::Engine {
-            retryable: false,
-            source: EngineError::Protocol("no digest for what it pushed".to_owned()),
-        })?;
-        Ok(Pushed { digest })
+        pushed(attempt.run().await?)
     }
 
     /// A build on a buildkitd lives in its session and ends with it; there is nothing to remove.
-    async fn sweep(&self, _is_live: &(dyn Fn(&AttemptName) -> bool + Send + Sync)) -> Result<usize, EngineError> {
+    async fn sweep(
+        &self,
+        _is_live: &(dyn for<'a> Fn(&'a AttemptName) -> bool + Send + Sync),
+    ) -> Result<usize, EngineError> {
         Ok(0)
     }
 }

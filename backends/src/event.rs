@@ -50,6 +50,11 @@ pub enum EventKind {
         /// The step's number.
         step: u32,
     },
+    /// Something that was done for the build outside its steps.
+    Note {
+        /// One sentence.
+        text: String,
+    },
     /// Something the caller should know that isn't an error.
     Warning {
         /// One sentence.

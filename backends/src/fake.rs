@@ -66,7 +66,10 @@ impl BuildBackend for Fake {
         }
     }
 
-    async fn sweep(&self, _is_live: &(dyn Fn(&AttemptName) -> bool + Send + Sync)) -> Result<usize, EngineError> {
+    async fn sweep(
+        &self,
+        _is_live: &(dyn for<'a> Fn(&'a AttemptName) -> bool + Send + Sync),
+    ) -> Result<usize, EngineError> {
         Ok(0)
     }
 }

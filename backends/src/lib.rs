@@ -10,6 +10,7 @@ pub mod buildkitd;
 pub mod capabilities;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod docker;
 pub mod event;
 pub mod failure;
 pub mod fake;
@@ -20,6 +21,7 @@ pub mod tree;
 pub use backend::{BuildBackend, EngineError, Pushed, RunError};
 pub use buildkitd::{BuildkitdBackend, BuildkitdConfig};
 pub use capabilities::{Capabilities, StepLimits, StepNetwork};
+pub use docker::{DockerBackend, DockerConfig};
 pub use event::{Event, EventKind, EventSink, Stream};
 pub use failure::{FailedStep, Failure, Reason};
 pub use session_auth::{BasicCredential, RegistryAuth, RegistryToken, TokenRefused, TokenRequest};

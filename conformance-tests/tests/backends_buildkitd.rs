@@ -1,17 +1,18 @@
-//! The backend suite on a standalone buildkitd.
+//! The backend suite on standalone buildkitds: the newest, and the oldest that is accepted.
 
-use std::sync::Arc;
+mod backends_bench;
 
-use kiln_backends::{
-    BuildkitdBackend, BuildkitdConfig,
-    conformance::{self, Bench},
-};
+use kiln_backends::{BuildkitdBackend, BuildkitdConfig, conformance::Bench};
 
-#[tokio::test]
-async fn a_build_is_pushed_by_digest() {
-    let address = std::env::var("KILN_TEST_BUILDKIT").unwrap().parse().unwrap();
-    let backend = BuildkitdBackend::new(BuildkitdConfig::at(address)).unwrap();
-    let bench =
-        Bench::new(Arc::new(backend), std::env::var("KILN_TEST_REGISTRY").unwrap(), "bases/busybox:latest".to_owned());
-    conformance::a_build_is_pushed_by_digest(&bench).await;
+fn buildkitd(variable: &str) -> Bench {
+    let address = backends_bench::needed(variable).parse().unwrap();
+    backends_bench::bench(BuildkitdBackend::new(BuildkitdConfig::at(address)).unwrap())
+}
+
+mod newest {
+    crate::backends_bench::backend_suite!(crate::buildkitd("KILN_TEST_BUILDKIT"));
+}
+
+mod floor {
+    crate::backends_bench::backend_suite!(crate::buildkitd("KILN_TEST_BUILDKIT_FLOOR"));
 }

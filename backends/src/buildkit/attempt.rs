@@ -1,7 +1,7 @@
 //! Runs one attempt on a daemon: connection, session, solve, and again while the registry has
 //! trouble; it returns when nothing of the attempt runs any more, here or on the daemon.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{SolveRequest, StatusRequest, StatusResponse};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -10,7 +10,7 @@ use tonic::Streaming;
 
 use super::{
     failure::{self, Verdict},
-    session::Session,
+    session::{Offers, Session},
     solve::{self, Export, StepSettings},
     status::Fold,
     transport::{Connection, Transport},
@@ -18,9 +18,9 @@ use super::{
 use crate::{BuildSpec, EngineError, EventKind, EventSink, Failure, Reason, RunError};
 
 /// Solves of one attempt; those after the first find everything cached but what failed.
-const SOLVES: u32 = 3;
+pub(crate) const SOLVES: u32 = 3;
 /// Before the second solve; doubled before each further one.
-const BACKOFF: Duration = Duration::from_secs(1);
+pub(crate) const BACKOFF: Duration = Duration::from_secs(1);
 /// After a solve: the last events are on their way, and a daemon may keep the stream open.
 const LAST_EVENTS: Duration = Duration::from_secs(3);
 /// After a cancel: killing a step's processes and unmounting takes a second or two.
@@ -89,7 +89,12 @@ impl Attempt<'_> {
     pub(crate) async fn run(self) -> Result<Exported, RunError> {
         let lost = |source| RunError::Engine { retryable: true, source };
         let connection = self.interrupt.or(self.transport.connect()).await?.map_err(lost)?;
-        let session = self.interrupt.or(Session::open(&connection, self.spec)).await?.map_err(lost)?;
+        let offers = Offers {
+            context: Arc::clone(&self.spec.context),
+            auth: Arc::clone(&self.spec.registry_auth),
+            secrets: self.spec.secrets.clone(),
+        };
+        let session = self.interrupt.or(Session::open(&connection, offers)).await?.map_err(lost)?;
         if solve::names_syntax(&self.spec.context, &self.spec.dockerfile).await {
             let text = "the Dockerfile's syntax line is not followed: the engine's own frontend reads it".to_owned();
             self.events.emit(EventKind::Warning { text }).await;

@@ -7,12 +7,14 @@
 
 pub(crate) mod attempt;
 mod auth;
-mod failure;
+mod details;
+pub(crate) mod failure;
 mod filesync;
 mod filter;
 mod followpaths;
 mod pattern;
 pub(crate) mod probe;
+pub(crate) mod registry;
 mod session;
 pub(crate) mod solve;
 mod status;
@@ -20,4 +22,16 @@ mod tail;
 mod transport;
 
 pub use solve::StepSettings;
-pub use transport::{Address, InvalidAddress, Tls, Transport};
+pub(crate) use transport::causes;
+pub use transport::{Address, InsecureAddress, InvalidAddress, Tls, Transport};
+
+use crate::{EngineError, Pushed, RunError};
+
+/// What the image exporter pushed.
+pub(crate) fn pushed(mut exported: attempt::Exported) -> Result<Pushed, RunError> {
+    let digest = exported.remove("containerimage.digest").ok_or_else(|| RunError::Engine {
+        retryable: false,
+        source: EngineError::Protocol("no digest for what it pushed".to_owned()),
+    })?;
+    Ok(Pushed { digest })
+}

@@ -2,7 +2,7 @@
 //!
 //! Everything it runs is owned: closing it ends and awaits the tasks, dropping it aborts them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bollard_buildkit_proto::{
     health::{
@@ -31,7 +31,7 @@ use tonic::{Request, Response, Status, service::Routes};
 use uuid::Uuid;
 
 use super::{auth::Credentials, filesync::ContextSync, transport::Connection};
-use crate::{BuildSpec, EngineError, Secret};
+use crate::{EngineError, RegistryAuth, Secret, Tree};
 
 /// buildkitd asks for the session's health every 5 s; four missed ones mean that it is gone.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -50,6 +50,13 @@ const METHODS: [&str; 7] = [
     "/moby.buildkit.secrets.v1.Secrets/GetSecret",
 ];
 
+/// What a session gives the daemon.
+pub(super) struct Offers {
+    pub(super) context: Arc<Tree>,
+    pub(super) auth: Arc<dyn RegistryAuth>,
+    pub(super) secrets: BTreeMap<String, Secret>,
+}
+
 /// A session that the daemon may call.
 pub(super) struct Session {
     id: String,
@@ -59,17 +66,17 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens the session of an attempt and serves it.
-    pub(super) async fn open(connection: &Connection, spec: &BuildSpec) -> Result<Self, EngineError> {
+    /// Opens a session and serves it.
+    pub(super) async fn open(connection: &Connection, offers: Offers) -> Result<Self, EngineError> {
         let id = Uuid::new_v4().simple().to_string();
-        let credentials = Credentials::new(Arc::clone(&spec.registry_auth))
+        let credentials = Credentials::new(offers.auth)
             .map_err(|_| EngineError::Protocol("no randomness for a session key".to_owned()))?;
         let tasks = TaskTracker::new();
         let (ping, pings) = watch::channel(Instant::now());
         let routes = Routes::new(HealthServer::new(Pinged(ping)))
-            .add_service(FileSyncServer::new(ContextSync::new(Arc::clone(&spec.context), tasks.clone())))
+            .add_service(FileSyncServer::new(ContextSync::new(offers.context, tasks.clone())))
             .add_service(AuthServer::new(credentials))
-            .add_service(SecretsServer::new(Offered(spec.secrets.clone())))
+            .add_service(SecretsServer::new(Offered(offers.secrets)))
             .prepare();
         let io = connection.open_session(headers(&id)?).await?;
         let serve = hyper::server::conn::http2::Builder::new(Owned(tasks.clone()))
@@ -160,7 +167,7 @@ impl Health for Pinged {
 }
 
 /// The attempt's secrets.
-struct Offered(std::collections::BTreeMap<String, Secret>);
+struct Offered(BTreeMap<String, Secret>);
 
 #[tonic::async_trait]
 impl Secrets for Offered {

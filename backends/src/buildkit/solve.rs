@@ -54,6 +54,19 @@ pub(crate) fn request(
     }
 }
 
+/// A request of which everything is denied, its own context first.
+pub(crate) fn denied(reference: String, session: &str) -> SolveRequest {
+    SolveRequest {
+        r#ref: reference,
+        session: session.to_owned(),
+        frontend: "dockerfile.v0".to_owned(),
+        frontend_attrs: [("cmdline".to_owned(), "kiln".to_owned())].into(),
+        source_policy: Some(Policy { version: 1, rules: vec![rule(PolicyAction::Deny, "*")] }),
+        internal: true,
+        ..SolveRequest::default()
+    }
+}
+
 fn attributes(spec: &BuildSpec, steps: &StepSettings) -> HashMap<String, String> {
     // The caller's arguments first, so that they can't replace what keeps tenants apart.
     let arguments = spec.args.iter().map(|(name, value)| (name.as_str(), value));
@@ -109,15 +122,6 @@ fn exporter(spec: &BuildSpec, export: &Export) -> Exporter {
 
 /// Denies everything, then allows the context, then what the rules say: the last match wins.
 fn policy(sources: &SourceRules) -> Policy {
-    let rule = |action: PolicyAction, identifier: &str| Rule {
-        action: action.into(),
-        selector: Some(Selector {
-            identifier: identifier.to_owned(),
-            match_type: MatchType::Wildcard.into(),
-            constraints: Vec::new(),
-        }),
-        updates: None,
-    };
     let mut rules = vec![
         rule(PolicyAction::Deny, "*"),
         rule(PolicyAction::Allow, "local://context"),
@@ -128,6 +132,18 @@ fn policy(sources: &SourceRules) -> Policy {
         SourceRule::Deny(identifier) => rule(PolicyAction::Deny, identifier),
     }));
     Policy { version: 1, rules }
+}
+
+fn rule(action: PolicyAction, identifier: &str) -> Rule {
+    Rule {
+        action: action.into(),
+        selector: Some(Selector {
+            identifier: identifier.to_owned(),
+            match_type: MatchType::Wildcard.into(),
+            constraints: Vec::new(),
+        }),
+        updates: None,
+    }
 }
 
 /// Whether the Dockerfile asks for another frontend, which Kiln doesn't let it have.

@@ -82,11 +82,10 @@ impl Fold {
         self.steps.get(digest).map(Step::failed)
     }
 
-    /// The first step that ended with an error of its own, and the error.
-    pub(super) fn first_failed(&self) -> Option<(FailedStep, &str)> {
+    /// The first step that ended with an error of its own.
+    pub(super) fn first_failed(&self) -> Option<FailedStep> {
         let own = |step: &&Step| step.error.as_ref().is_some_and(|error| !error.ends_with("context canceled"));
-        let first = self.steps.values().filter(own).min_by_key(|step| step.number)?;
-        Some((first.failed(), first.error.as_deref().unwrap_or_default()))
+        self.steps.values().filter(own).min_by_key(|step| step.number).map(Step::failed)
     }
 
     fn vertex(&mut self, vertex: Vertex, events: &mut Vec<Event>) {
@@ -227,6 +226,7 @@ mod tests {
             EventKind::Output { step, bytes, .. } => format!("{step}:{}", String::from_utf8_lossy(&bytes)),
             EventKind::Clipped { step } => format!("{step}…"),
             EventKind::Warning { text } => text,
+            other => format!("{other:?}"),
         }
     }
 
@@ -260,7 +260,7 @@ mod tests {
         told(&mut fold, vec![vertex("b", &["a"], Some(1), None, "")], vec![log("b", b"one\ntwo\n")]);
         assert_eq!(told(&mut fold, vec![failed()], vec![]), ["-1exit code: 3"]);
         assert_eq!(fold.step("b").map(|step| step.tail), Some(vec!["one".to_owned(), "two".to_owned()]));
-        assert_eq!(fold.first_failed().map(|(step, _)| step.name), Some("step b".to_owned()));
+        assert_eq!(fold.first_failed().map(|step| step.name), Some("step b".to_owned()));
         assert!(fold.end().is_empty());
         assert_eq!(told(&mut fold, vec![failed()], vec![]), ["+2", "-2exit code: 3"]);
     }

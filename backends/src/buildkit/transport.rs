@@ -56,6 +56,14 @@ pub enum Address {
 #[error("{0:?} is no address of an engine; write unix:///path/to.sock or tcp://host:port")]
 pub struct InvalidAddress(String);
 
+/// TCP without TLS.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0} without TLS: whoever reaches it is root there; use a unix socket or TLS, \
+     or set insecure_engine = true if nobody else can reach it"
+)]
+pub struct InsecureAddress(pub Address);
+
 /// How a daemon on TCP and Kiln prove to each other who they are. All three are PEM.
 #[derive(Clone)]
 pub struct Tls {

@@ -32,7 +32,9 @@ pub struct Bench {
     pub backend: Arc<dyn BuildBackend>,
     /// A registry that speaks plain HTTP to the engine and to the suite, `host:port`.
     pub registry: String,
-    /// A busybox in that registry, `repository:tag`; its `/bin/sh` is all that the steps need.
+    /// A registry that wants a name and a password, `host:port`, and those.
+    pub private: (String, BasicCredential),
+    /// A busybox in the first registry, `repository:tag`; its `/bin/sh` is all that the steps need.
     pub base: String,
     instance: InstanceId,
     builds: Arc<AtomicU32>,
@@ -77,9 +79,14 @@ impl RegistryAuth for Fixed {
 impl Bench {
     /// A bench on an engine.
     #[must_use]
-    pub fn new(backend: Arc<dyn BuildBackend>, registry: String, base: String) -> Self {
+    pub fn new(
+        backend: Arc<dyn BuildBackend>,
+        registry: String,
+        private: (String, BasicCredential),
+        base: String,
+    ) -> Self {
         let instance = InstanceId(BuildId::new().0);
-        Self { backend, registry, base, instance, builds: Arc::default() }
+        Self { backend, registry, private, base, instance, builds: Arc::default() }
     }
 
     /// The base as a Dockerfile names it.
@@ -214,6 +221,12 @@ impl Running {
     /// Cancels it.
     pub fn cancel(&self) {
         self.cancel.cancel();
+    }
+
+    /// Drops the run where it is, as a task that is aborted does.
+    pub async fn drop_run(self) {
+        self.task.abort();
+        let _ = self.task.await;
     }
 
     /// Waits for its end.

@@ -1,13 +1,144 @@
-//! Builds that succeed.
+//! Builds that succeed: what is pushed, what of the context arrives, what is told on the way.
 
-use super::Bench;
+use std::collections::BTreeMap;
 
-/// The image is in the registry under its digest when the run returns.
+use super::{Bench, registry};
+use crate::{BuildArg, EventKind, Tree};
+
+/// The image is in the registry under its digest when the run returns, as a plain manifest; the tag
+/// is left to Kiln where the engine can push without one.
 ///
 /// # Panics
 /// When it isn't.
-pub async fn a_build_is_pushed_by_digest(bench: &Bench) {
-    let outcome = bench.build("ann", &format!("FROM {{base}}\nRUN echo {}", bench.unique())).await;
-    assert!(outcome.digest().starts_with("sha256:"), "{outcome:?}");
-    println!("{outcome:#?}");
+pub async fn a_build_is_in_the_registry_under_its_digest(bench: &Bench) {
+    let spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nENV WORD={}", bench.unique())));
+    let target = spec.destination.target.clone();
+    let outcome = bench.run(spec).await;
+    let config = registry::config(&bench.registry, target.repository(), outcome.digest()).await;
+    assert_eq!(config["os"], "linux");
+
+    let tagged = registry::has_tag(&bench.registry, target.repository(), target.tag()).await;
+    let capabilities = probed(bench).await;
+    assert_eq!(tagged, !capabilities.atomic_tag, "the tag is moved by Kiln alone");
+}
+
+/// What keeps tenants apart leaves no trace in the image.
+///
+/// # Panics
+/// When the configuration shows it.
+pub async fn the_image_shows_nothing_of_kiln(bench: &Bench) {
+    let spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nRUN echo {} > /x", bench.unique())));
+    let (target, hostname) = (spec.destination.target.clone(), spec.tenant.step_hostname());
+    let outcome = bench.run(spec).await;
+    let config = registry::config(&bench.registry, target.repository(), outcome.digest()).await.to_string();
+    assert!(!config.contains(&hostname) && !config.contains("BUILDKIT_") && !config.contains("kiln"), "{config}");
+}
+
+/// Links are followed inside the context, wildcards too, modes are kept, and what a
+/// `.dockerignore` names stays out.
+///
+/// # Panics
+/// When a file is missing, different, or there against the rules.
+pub async fn the_context_arrives_as_it_is(bench: &Bench) {
+    let dockerfile = "FROM {base}\nCOPY link/deep /deep\nCOPY *.txt /texts/\nCOPY --link run ünï /bin/\n\
+                      COPY . /all\nRUN cat /deep /texts/* /bin/ünï && /bin/run && ls -R /all && readlink /all/link";
+    let text = dockerfile.replace("{base}", &bench.base_reference());
+    let tree = Tree::builder()
+        .file("Dockerfile", 0o644, text.as_bytes())
+        .and_then(|tree| tree.file(".dockerignore", 0o644, b"**/secret*\n!keep/secret-not\nnode_modules\n"))
+        .and_then(|tree| tree.file("dir/deep", 0o644, format!("deep-{}\n", bench.unique()).as_bytes()))
+        .and_then(|tree| tree.symlink("link", "dir"))
+        .and_then(|tree| tree.file("a.txt", 0o644, b"text-a\n"))
+        .and_then(|tree| tree.file("b.txt", 0o600, b"text-b\n"))
+        .and_then(|tree| tree.file("run", 0o755, b"#!/bin/sh\necho it-runs\n"))
+        .and_then(|tree| tree.file("ünï", 0o644, "ünïcode\n".as_bytes()))
+        .and_then(|tree| tree.file("keep/secret-not", 0o644, b""))
+        .and_then(|tree| tree.file("keep/secret-yes", 0o644, b""))
+        .and_then(|tree| tree.file("node_modules/m.js", 0o644, b""))
+        .map(crate::TreeBuilder::build);
+    let Ok(tree) = tree else { panic!("{tree:?}") };
+    let outcome = bench.run(bench.spec("ann", tree)).await;
+    let (_, output) = (outcome.digest(), outcome.output());
+    for part in ["deep-", "text-a", "text-b", "it-runs", "ünïcode", "secret-not", "\ndir\n"] {
+        assert!(output.contains(part), "{part:?} in {output}");
+    }
+    for part in ["secret-yes", "m.js"] {
+        assert!(!output.contains(part), "{part:?} in {output}");
+    }
+}
+
+/// Arguments and proxy settings reach the steps; the latter aren't part of the cache key.
+///
+/// # Panics
+/// When they don't.
+pub async fn arguments_and_proxies_reach_the_steps(bench: &Bench) {
+    let unique = bench.unique();
+    let dockerfile = format!("FROM {{base}}\nARG WORD\nRUN echo got:$WORD:$http_proxy:{unique}");
+    let mut spec = bench.spec("ann", bench.dockerfile(&dockerfile));
+    let Ok(word) = BuildArg::parse("WORD") else { panic!("WORD is an argument") };
+    spec.args = BTreeMap::from([(word, "a \"b\", c=d".to_owned())]);
+    spec.proxy = BTreeMap::from([("http_proxy".to_owned(), "http://127.0.0.1:9".to_owned())]);
+    let mut again = spec.clone();
+    let outcome = bench.run(spec).await;
+    let _ = outcome.digest();
+    let expected = format!("got:a \"b\", c=d:http://127.0.0.1:9:{unique}");
+    assert!(outcome.output().contains(&expected), "{}", outcome.output());
+
+    again.attempt.attempt = 2;
+    again.proxy.clear();
+    let cached = bench.run(again).await;
+    assert_eq!(cached.digest(), outcome.digest());
+    assert_eq!(cached.output(), "", "the step came from the cache");
+}
+
+/// Every step starts once and ends once, in between lies its output, and numbers count from 1.
+///
+/// # Panics
+/// When an event comes twice, out of order, or not at all.
+pub async fn each_step_starts_once_and_ends_once(bench: &Bench) {
+    let unique = bench.unique();
+    let text = format!(
+        "FROM {{base}} AS a\nRUN echo {unique}; echo one\nFROM {{base}}\nCOPY --from=a /bin/sh /x\nRUN echo two"
+    );
+    let outcome = bench.build("ann", &text).await;
+    let _ = outcome.digest();
+    let mut running: BTreeMap<u32, bool> = BTreeMap::new();
+    let mut written = Vec::new();
+    for event in &outcome.events {
+        match &event.kind {
+            EventKind::StepStarted { step, .. } => {
+                assert_eq!(*step as usize, running.len() + 1, "steps are numbered as they are seen");
+                running.insert(*step, true);
+            }
+            EventKind::StepFinished { step, error, .. } => {
+                assert_eq!(running.insert(*step, false), Some(true), "step {step} ends once: {:#?}", outcome.events);
+                assert_eq!(error, &None);
+            }
+            EventKind::Output { step, bytes, .. } => {
+                assert_eq!(running.get(step), Some(&true), "output of a running step");
+                written.extend_from_slice(bytes);
+            }
+            _ => {}
+        }
+    }
+    assert!(running.values().all(|running| !running), "{:#?}", outcome.events);
+    let written = String::from_utf8_lossy(&written).into_owned();
+    assert!(written.contains("one\n") && written.contains("two\n"), "{written}");
+}
+
+/// The engine proves its rules, names its version and at least one platform.
+///
+/// # Panics
+/// When it doesn't.
+pub async fn the_probe_proves_the_engine(bench: &Bench) {
+    let capabilities = probed(bench).await;
+    assert!(capabilities.version.contains(|c: char| c.is_ascii_digit()), "{capabilities:?}");
+    assert!(capabilities.platforms.first().is_some_and(|platform| platform.starts_with("linux/")), "{capabilities:?}");
+}
+
+pub(super) async fn probed(bench: &Bench) -> crate::Capabilities {
+    match bench.backend.probe().await {
+        Ok(capabilities) => capabilities,
+        Err(error) => panic!("{error}"),
+    }
 }

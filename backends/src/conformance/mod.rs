@@ -3,6 +3,17 @@
 
 mod bench;
 mod builds;
+mod endings;
+mod failures;
+mod registry;
+mod resources;
+mod sources;
+mod tenants;
 
 pub use bench::{Bench, Fixed, Outcome, Running};
 pub use builds::*;
+pub use endings::*;
+pub use failures::*;
+pub use resources::*;
+pub use sources::*;
+pub use tenants::*;
