@@ -69,9 +69,7 @@ struct DescriptorPlatform {
 
 #[derive(Deserialize)]
 struct Configuration {
-    #[serde(default)]
     os: String,
-    #[serde(default)]
     architecture: String,
     #[serde(default)]
     variant: Option<String>,

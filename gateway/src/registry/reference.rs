@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use oci_spec::distribution::{ParseError, Reference};
+use oci_spec::distribution::Reference;
 
 use super::host::{Host, InvalidHost};
 
@@ -64,25 +64,20 @@ impl BaseRef {
         if let Some(c) = text.chars().find(|&c| !allowed(c)) {
             return Err(InvalidReference::Character(c));
         }
-        let parsed = Reference::try_from(text).map_err(|error| match error {
-            ParseError::NameContainsUppercase => InvalidReference::UpperCase,
-            ParseError::DigestInvalidFormat | ParseError::DigestInvalidLength | ParseError::DigestUnsupported => {
-                InvalidReference::Digest
-            }
-            _ if has_capitals(text) => InvalidReference::UpperCase,
-            _ => InvalidReference::Grammar,
-        })?;
-        let digest = parsed.digest().map(str::to_owned);
-        if !digest.as_deref().is_none_or(is_sha256) {
+        if text.split_once('@').is_some_and(|(_, digest)| !is_sha256(digest)) {
             return Err(InvalidReference::Digest);
         }
+        let parsed = Reference::try_from(text).map_err(|_| match has_capitals(text) {
+            true => InvalidReference::UpperCase,
+            false => InvalidReference::Grammar,
+        })?;
         let host = Host::parse(parsed.registry())?;
         let repository = match parsed.repository() {
             // The library adds `library/` for docker.io itself, not for its other names.
             name if host.is_docker_hub() && !name.contains('/') => format!("library/{name}"),
             name => name.to_owned(),
         };
-        Ok(Self { host, repository, tag: parsed.tag().map(str::to_owned), digest })
+        Ok(Self { host, repository, tag: parsed.tag().map(str::to_owned), digest: parsed.digest().map(str::to_owned) })
     }
 
     /// The registry.
