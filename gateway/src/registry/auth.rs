@@ -9,12 +9,7 @@ use reqwest::{RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{
-    credentials::Credential,
-    error::RegistryError,
-    host::Host,
-    transport::{Endpoint, Transport},
-};
+use super::{credentials::Credential, endpoint::Endpoint, error::RegistryError, host::Host, transport::Transport};
 
 /// What a token service's answer may have, in bytes; tokens with many claims take tens of KiB.
 const TOKEN_ANSWER: usize = 1024 * 1024;

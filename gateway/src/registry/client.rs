@@ -11,16 +11,18 @@ use kiln_auth::ScopedTarget;
 use reqwest::Response;
 
 use super::{
+    address::is_public,
     auth::{self, Access, Authorizer, Bearer, Challenge, Token},
     credentials::Credential,
     destination::{ProcessRegistry, Push},
+    endpoint::Endpoint,
     error::RegistryError,
     host::Host,
     manifest::{ACCEPT, Raw, digest_of},
     reference::is_sha256,
     resolve::Resolutions,
     table::Registries,
-    transport::{Endpoint, Network, SetupError, Transport},
+    transport::{Network, SetupError, Transport},
 };
 
 /// The most that a manifest may have, in bytes: what registries take by the specification.
@@ -77,6 +79,21 @@ impl RegistryClient {
         self.0.transport.registries()
     }
 
+    /// Whether a build may push to `host` at all: a registry that only a caller named must have public
+    /// addresses. The engine resolves the name anew, so this spares an attempt, and what an engine may
+    /// reach is the business of its network.
+    ///
+    /// # Errors
+    /// `Refused`. A name that can't be resolved is no error here: it may be known to a proxy or the engine.
+    pub async fn admit(&self, host: &Host) -> Result<(), RegistryError> {
+        if self.endpoint(host, false)?.trusted {
+            return Ok(());
+        }
+        let found = tokio::net::lookup_host((host.name(), 0)).await;
+        let inside = found.is_ok_and(|mut found| found.any(|at| !is_public(at.ip())));
+        if inside { Err(RegistryError::Refused { host: host.clone() }) } else { Ok(()) }
+    }
+
     /// Puts the target's tag on the manifest `digest`, which the repository has: the very same bytes
     /// under the tag, read back and checked.
     ///
@@ -93,6 +110,7 @@ impl RegistryClient {
         if !response.status().is_success() {
             return Err(endpoint.refusal(&what, response).await);
         }
+        self.tag_moved(push, target).await;
         match content_digest(&response) {
             Some(stored) if stored == digest => Ok(()),
             Some(stored) => Err(endpoint.invalid(&what, format!("it was stored as {stored} instead of {digest}"))),

@@ -106,9 +106,12 @@ struct HelperAnswer {
 impl DockerConfig {
     /// Reads the file, or `config.json` in the folder.
     pub(super) async fn read(path: &Path) -> Result<Self, CredentialError> {
-        let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
+        let folder = path.is_dir();
+        let path = if folder { path.join("config.json") } else { path.to_owned() };
         let bytes = match tokio::fs::read(&path).await {
             Ok(bytes) => bytes,
+            // As Docker has it: a folder without the file is one where nobody has logged in yet.
+            Err(error) if folder && error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(source) => return Err(CredentialError::Unreadable { path, source }),
         };
         serde_json::from_slice(&bytes).map_err(|error| CredentialError::Syntax { path, line: error.line() })
@@ -244,6 +247,18 @@ mod tests {
         ] {
             assert_eq!(look_up(&format!(r#"{{"auths":{{"r":{entry}}}}}"#), "r").await, expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_folder_without_the_file_has_no_credentials_and_a_missing_folder_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::parse("r").unwrap();
+        let config = DockerConfig::read(folder.path()).await.unwrap();
+        assert!(config.credential(&host).await.unwrap().is_none());
+        std::fs::write(folder.path().join("config.json"), r#"{"auths":{"r":{"auth":"canary"}},,}"#).unwrap();
+        let error = DockerConfig::read(folder.path()).await.err().unwrap().to_string();
+        assert!(error.ends_with("is no Docker config.json (line 1)") && !error.contains("canary"), "{error}");
+        assert!(DockerConfig::read(&folder.path().join("missing")).await.is_err());
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod client;
 mod credentials;
 mod destination;
 mod docker_config;
+mod endpoint;
 mod error;
 mod host;
 mod manifest;

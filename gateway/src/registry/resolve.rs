@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::StatusCode;
+use kiln_auth::ScopedTarget;
 use moka::future::Cache;
 
 use super::{
@@ -12,12 +13,13 @@ use super::{
     base::{Base, BaseConfig},
     client::RegistryClient,
     credentials::{Credential, Credentials},
+    destination::Push,
+    endpoint::Endpoint,
     error::{RegistryError, ResolveError},
     host::Host,
     manifest::{Manifest, digest_of},
     platform::Platform,
     reference::BaseRef,
-    transport::Endpoint,
 };
 
 /// The most that a configuration may have, in bytes.
@@ -109,6 +111,19 @@ impl RegistryClient {
         };
         let bases = &self.resolutions().bases;
         bases.try_get_with((key(&digest), platforms.to_vec()), self.first(host, ask)).await.map_err(unshared)
+    }
+
+    /// Forgets where a tag was, since Kiln has just moved it: who builds on what they pushed gets the newest.
+    pub(super) async fn tag_moved(&self, push: &Push, target: &ScopedTarget) {
+        for credential in [push.credential.as_ref(), None] {
+            let key = Key {
+                host: push.host.clone(),
+                repository: target.repository().to_owned(),
+                reference: target.tag().to_owned(),
+                credential: credential.map(|credential| self.fingerprint(credential)),
+            };
+            self.resolutions().digests.invalidate(&key).await;
+        }
     }
 
     /// Asks the mirrors of `host` and then itself, until one succeeds.

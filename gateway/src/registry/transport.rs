@@ -5,14 +5,14 @@
 //! so that the first tenant's would answer for all; reads answers without a bound; hands
 //! credentials to whatever realm is named; and has no place for a resolver that checks addresses.
 
-use std::{collections::HashMap, error::Error as _, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use reqwest::{Certificate, Client, NoProxy, Proxy, Response, Url};
+use reqwest::{Certificate, Client, NoProxy, Proxy, Url};
 
 use super::{
-    address::{AddressRefused, PublicAddresses, may_be_asked, redirects},
+    address::{PublicAddresses, is_public, may_be_asked, redirects},
     destination::{DEFAULT_HOST, ProcessRegistry},
+    endpoint::Endpoint,
     error::RegistryError,
     host::{Host, InvalidHost},
     session::matches,
@@ -72,15 +72,6 @@ pub enum SetupError {
     Random,
 }
 
-/// One registry, and how it is reached.
-#[derive(Clone)]
-pub(super) struct Endpoint {
-    pub(super) host: Host,
-    pub(super) plain_http: bool,
-    pub(super) client: Client,
-    trusted: bool,
-}
-
 pub(super) struct Transport {
     registries: Registries,
     /// Patterns of hosts that may have any address.
@@ -131,7 +122,7 @@ impl Transport {
     /// How to reach `host`.
     pub(super) fn endpoint(&self, host: &Host, plain_http: bool) -> Result<Endpoint, RegistryError> {
         let trusted = self.trusts(host);
-        if !trusted && (host.is_loopback() || host.address().is_some_and(|at| !super::address::is_public(at))) {
+        if !trusted && (host.is_loopback() || host.address().is_some_and(|at| !is_public(at))) {
             return Err(RegistryError::Refused { host: host.clone() });
         }
         let client = self.own.get(host).unwrap_or(if trusted { &self.open } else { &self.guarded }).clone();
@@ -216,77 +207,76 @@ fn client(network: &Network, own: Option<(&Host, &RegistrySettings)>, guarded: b
     builder.build().map_err(unusable("the TLS set-up"))
 }
 
-// === impl Endpoint ===
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Endpoint {
-    /// The URL of `path` below the registry's API. `path` is made of parsed names only.
-    pub(super) fn url(&self, path: &str) -> String {
-        let scheme = if self.plain_http { "http" } else { "https" };
-        format!("{scheme}://{}/v2/{path}", self.host.endpoint())
+    fn transport(process: &ProcessRegistry, table: &str) -> Transport {
+        Transport::new(process, toml::from_str(table).unwrap(), &Network::default()).unwrap()
     }
 
-    /// What a failed request means.
-    pub(super) fn failed(&self, error: reqwest::Error) -> RegistryError {
-        let mut source = error.source();
-        while let Some(cause) = source {
-            if cause.is::<AddressRefused>() {
-                return RegistryError::Refused { host: self.host.clone() };
-            }
-            source = cause.source();
-        }
-        let cause = match () {
-            () if error.is_connect() && error.is_timeout() => "no connection in time".to_owned(),
-            () if error.is_timeout() => "no answer in time".to_owned(),
-            // The last cause says it best; the URLs in the first ones may be signed.
-            () => innermost(&error.without_url()),
+    fn host(text: &str) -> Host {
+        Host::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_the_installation_names_is_trusted_and_nothing_else_inside() {
+        let process = ProcessRegistry {
+            host: Some("http://10.0.0.7:5000".to_owned()),
+            allowed_user_registries: vec!["10.1.*".to_owned()],
+            ..ProcessRegistry::default()
         };
-        RegistryError::Unavailable { host: self.host.clone(), cause }
+        let transport = transport(&process, "['10.0.0.8']\n['hub.example']\nmirrors = ['10.0.0.9:5000']");
+        for (name, permitted) in [
+            ("10.0.0.7:5000", true),
+            ("10.0.0.7", false),
+            ("10.0.0.8", true),
+            ("10.0.0.9:5000", true),
+            ("10.1.2.3:443", true),
+            ("10.2.0.1", false),
+            ("localhost:5000", false),
+            ("169.254.169.254", false),
+            (DEFAULT_HOST, true),
+            ("ghcr.io", true),
+        ] {
+            assert_eq!(transport.endpoint(&host(name), false).is_ok(), permitted, "{name}");
+        }
+        assert!(transport.registries().plain_http(&host("10.0.0.7:5000")), "as its scheme says");
+        assert!(transport.registries().plain_http(&host(DEFAULT_HOST)));
     }
 
-    /// What an answer other than the one hoped for means.
-    pub(super) async fn refusal(&self, what: &str, response: Response) -> RegistryError {
-        let (host, what) = (self.host.clone(), what.to_owned());
-        let status = response.status();
-        let why = self.read(response, "the error", 16 * 1024).await.ok().and_then(|body| complaint(&body));
-        let said =
-            why.as_ref().map_or_else(|| format!("it answered {status}"), |why| format!("it answered {status}: {why}"));
-        match status.as_u16() {
-            404 => RegistryError::NotFound { host, what },
-            401 | 403 => RegistryError::Forbidden { host, what, why },
-            408 | 429 | 500.. => RegistryError::Unavailable { host, cause: said },
-            _ => RegistryError::Invalid { host, what, cause: said },
+    #[test]
+    fn a_token_service_is_no_further_inside_and_no_less_protected_than_its_registry() {
+        let transport = transport(&ProcessRegistry::default(), "['inside:5000']\nplain_http = true\n['10.0.0.7']");
+        for (registry, plain_http, realm, permitted) in [
+            ("public.example", false, "https://auth.example/token", true),
+            ("public.example", false, "https://public.example/token", true),
+            ("public.example", false, "http://auth.example/token", false),
+            ("public.example", false, "ftp://auth.example/token", false),
+            ("public.example", false, "https://10.0.0.1/token", false),
+            ("public.example", false, "https://127.1/token", false),
+            ("public.example", false, "https://localhost/token", false),
+            ("public.example", false, "https://[::ffff:10.0.0.1]/token", false),
+            ("public.example", false, "https://10.0.0.7/token", true),
+            ("inside:5000", true, "http://inside:5001/token", true),
+            ("inside:5000", true, "https://10.0.0.1/token", true),
+        ] {
+            let endpoint = transport.endpoint(&host(registry), plain_http).unwrap();
+            let client = transport.token_client(&endpoint, &Url::parse(realm).unwrap());
+            assert_eq!(client.is_ok(), permitted, "{registry} {realm}");
         }
     }
 
-    /// Reads an answer's body, at most `limit` bytes of it.
-    pub(super) async fn read(&self, mut response: Response, what: &str, limit: usize) -> Result<Bytes, RegistryError> {
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
-            if body.len() + chunk.len() > limit {
-                return Err(self.invalid(what, format!("it is larger than {limit} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body.freeze())
+    #[test]
+    fn settings_that_cannot_be_used_are_named() {
+        let fault = |process: &ProcessRegistry, table: &str, network: &Network| {
+            Transport::new(process, toml::from_str(table).unwrap(), network).err().unwrap().to_string()
+        };
+        let process = ProcessRegistry { host: Some("a/b".to_owned()), ..ProcessRegistry::default() };
+        assert!(fault(&process, "", &Network::default()).starts_with("registry.host: \"a/b\" is no registry"));
+        let missing = fault(&ProcessRegistry::default(), "['r']\nca_file = '/missing'", &Network::default());
+        assert!(missing.starts_with("registries.\"r\".ca_file /missing can't be read"), "{missing}");
+        let network = Network { https_proxy: Some("http://".to_owned()), ..Network::default() };
+        assert!(fault(&ProcessRegistry::default(), "", &network).starts_with("the proxy can't be used"));
     }
-
-    pub(super) fn invalid(&self, what: &str, cause: impl Into<String>) -> RegistryError {
-        RegistryError::Invalid { host: self.host.clone(), what: what.to_owned(), cause: cause.into() }
-    }
-}
-
-fn innermost(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
-/// The message of the specification's error body, on one line and not too long.
-fn complaint(body: &[u8]) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let message = body.pointer("/errors/0/message").or_else(|| body.pointer("/details"))?.as_str()?;
-    let message: String = message.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    (!message.is_empty()).then_some(message)
 }

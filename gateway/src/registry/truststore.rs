@@ -98,3 +98,51 @@ fn to_pem(der: &[u8]) -> Vec<u8> {
     let lines = encoded.as_bytes().chunks(64).flat_map(|line| [line, b"\n"].concat());
     [&b"-----BEGIN CERTIFICATE-----\n"[..], &lines.collect::<Vec<u8>>(), b"-----END CERTIFICATE-----\n"].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p12_keystore::Pkcs12ImportPolicy;
+
+    fn authority(name: &str) -> rcgen::Certificate {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        parameters.self_signed(&key).unwrap()
+    }
+
+    #[test]
+    fn both_forms_have_the_systems_authorities_and_the_operators() {
+        let (system, own) = (authority("System"), authority("Corporate Proxy"));
+        // Naming one that the system has doesn't make two of it.
+        let bundle = format!("a comment\n{}{}", own.pem(), system.pem());
+        let store = TrustStore::of(bundle.as_bytes(), vec![system.der().clone()]).unwrap();
+        let pem: Vec<_> = CertificateDer::pem_slice_iter(store.pem()).map(Result::unwrap).collect();
+        assert_eq!(pem, [system.der().clone(), own.der().clone()]);
+        // This reading leaves out what isn't marked as a trust anchor, as Java's does.
+        let read = KeyStore::from_pkcs12(store.pkcs12(), TRUST_STORE_PASSWORD, Pkcs12ImportPolicy::Strict).unwrap();
+        let ders = read.entries().map(|(_, entry)| match entry {
+            KeyStoreEntry::Certificate(certificate) => certificate.as_der().to_vec(),
+            other => panic!("a certificate, not {other:?}"),
+        });
+        assert_eq!(ders.collect::<Vec<_>>(), [system.der().to_vec(), own.der().to_vec()]);
+    }
+
+    #[test]
+    fn a_bundle_that_is_none_is_refused_with_its_fault() {
+        let truncated = authority("x").pem().lines().take(3).collect::<Vec<_>>().join("\n");
+        let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let fault = |bundle: &str| TrustStore::of(bundle.as_bytes(), Vec::new()).unwrap_err().to_string();
+        assert_eq!(fault(""), "the CA bundle has no certificate");
+        assert_eq!(fault("no PEM at all"), "the CA bundle has no certificate");
+        assert!(fault(&truncated).starts_with("the CA bundle is no PEM: "), "{}", fault(&truncated));
+        assert!(fault(nonsense).starts_with("certificate 1 of the CA bundle can't be read: "), "{}", fault(nonsense));
+    }
+
+    #[test]
+    fn more_than_an_engine_hands_to_a_step_is_refused() {
+        let bundle: String = (0..1000).map(|n| authority(&n.to_string()).pem()).collect();
+        assert!(matches!(TrustStore::of(bundle.as_bytes(), Vec::new()), Err(TrustStoreError::TooLarge(_))));
+    }
+}

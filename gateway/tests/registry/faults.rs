@@ -117,6 +117,7 @@ async fn a_host_that_only_a_caller_named_is_reached_at_public_addresses_only() {
         let host = Host::parse(&name).unwrap();
         let error = client(&[]).head(&push(&host, None), &target("base", "t"), None).await.unwrap_err();
         assert!(matches!(error, RegistryError::Refused { .. }), "{name}: {error}");
+        assert!(client(&[]).admit(&host).await.is_err() && client(&[&host]).admit(&host).await.is_ok(), "{name}");
     }
     for name in ["169.254.169.254", "10.0.0.1:5000", "192.168.1.1"] {
         let error = resolve(&[], &reference(&Host::parse(name).unwrap(), "latest/meta-data")).await;

@@ -29,7 +29,7 @@ fn credential_helpers_are_asked() {
     fs::write(folder.path().join("config.json"), r#"{"credsStore":"kiln-test","auths":{"in-file":{"auth":"YTpi"}}}"#)
         .unwrap();
     let status = Command::new(std::env::current_exe().unwrap())
-        .args(["helpers::in_a_process_of_its_own", "--exact", "--nocapture"])
+        .args(["helpers::in_a_process_of_its_own", "--exact", "--nocapture", "--ignored"])
         .env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()))
         .env(CHILD, folder.path())
         .status()
@@ -38,8 +38,9 @@ fn credential_helpers_are_asked() {
 }
 
 #[tokio::test]
+#[ignore = "credential_helpers_are_asked runs it, with a path that has the helper"]
 async fn in_a_process_of_its_own() {
-    let Some(folder) = std::env::var_os(CHILD) else { return };
+    let folder = std::env::var_os(CHILD).unwrap();
     let process = ProcessRegistry { docker_config: Some(folder.into()), ..ProcessRegistry::default() };
     for (host, expected) in [
         ("with-password", "Ok(Some(Credential(kiln:…)))"),

@@ -7,4 +7,5 @@ mod faults;
 mod fixture;
 mod helpers;
 mod real;
+mod tls;
 mod tokens;

@@ -113,6 +113,19 @@ async fn a_tag_is_put_on_the_very_bytes_that_were_pushed() {
 }
 
 #[tokio::test]
+async fn who_builds_on_what_they_have_just_pushed_gets_the_newest() {
+    let (registry, repository) = (Real::open(), repository());
+    let (client, target) = (client(&[&registry.host]), target(&repository, "t"));
+    let reference = BaseRef::parse(&format!("{}/{repository}:t", registry.host)).unwrap();
+    for user in ["first", "second"] {
+        let digest = registry.put_image(&repository, "", &configuration("linux/amd64", user)).await;
+        client.put_tag(&registry.push(), &target, &digest).await.unwrap();
+        let base = client.resolve(&reference, &[platform("linux/amd64")], &Credentials::default()).await.unwrap();
+        assert_eq!(base.config.user, user);
+    }
+}
+
+#[tokio::test]
 async fn no_tag_is_put_on_what_is_not_there_or_without_the_right() {
     let (registry, repository) = (Real::closed(), repository());
     let digest = registry.put_image(&repository, "", &configuration("linux/amd64", "")).await;
