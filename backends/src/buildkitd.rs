@@ -62,7 +62,7 @@ impl BuildkitdBackend {
         if matches!(config.address, Address::Tcp(_)) && config.tls.is_none() && !config.insecure_engine {
             return Err(InsecureAddress(config.address));
         }
-        let steps = StepSettings { cgroup_parent: config.cgroup_parent, limits: false };
+        let steps = StepSettings { cgroup_parent: config.cgroup_parent };
         Ok(Self { transport: Transport::Buildkitd(config.address, config.tls), steps })
     }
 }

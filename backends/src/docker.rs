@@ -68,7 +68,7 @@ impl DockerBackend {
         if matches!(config.host, Address::Tcp(_)) && !config.insecure_engine {
             return Err(InsecureAddress(config.host));
         }
-        let steps = StepSettings { cgroup_parent: config.cgroup_parent, limits: false };
+        let steps = StepSettings { cgroup_parent: config.cgroup_parent };
         Ok(Self { host: config.host, instance: config.instance, steps, pushes: Arc::default() })
     }
 

@@ -234,7 +234,6 @@ fn sorted(entries: BTreeMap<Vec<String>, (u32, EntryKind)>) -> Vec<Entry> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use super::*;
 

@@ -89,7 +89,6 @@ impl Auth for Credentials {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use async_trait::async_trait;
     use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};

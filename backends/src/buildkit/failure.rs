@@ -30,6 +30,8 @@ pub(crate) enum Verdict {
 pub(super) fn judge(status: &tonic::Status, fold: &Fold, spec: &BuildSpec) -> Verdict {
     let details = Details::of(status);
     let text = status.message();
+    // For the operator's log: the caller gets a sentence without the engine's own paths.
+    tracing::debug!(attempt = %spec.attempt, code = ?status.code(), text, "the engine's own words");
     if let Some(lost) = lost(status) {
         return Verdict::Final(lost);
     }
@@ -146,10 +148,11 @@ fn denied_source(text: &str) -> Option<&str> {
     Some(source.strip_prefix("docker-image://").unwrap_or(source))
 }
 
-/// What was being pulled, as in `failed to resolve source metadata for r/b:1: …`.
+/// What was being pulled, as in `failed to resolve source metadata for r/b:1: …`; BuildKit 0.12
+/// has `r/b:1: r/b:1: not found`.
 fn pulled(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("failed to resolve source metadata for ")?;
-    rest.split_once(": ").map(|(reference, _)| reference)
+    let rest = text.split_once("failed to resolve source metadata for ").map_or(text, |(_, rest)| rest);
+    rest.split_once(": ").map(|(reference, _)| reference).filter(|reference| !reference.contains(' '))
 }
 
 /// The Dockerfile, or what it needs of the context, is wrong.

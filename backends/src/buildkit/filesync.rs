@@ -189,7 +189,6 @@ fn stat(entry: &Entry) -> Stat {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use super::*;
 

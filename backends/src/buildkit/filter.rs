@@ -67,7 +67,6 @@ pub(crate) fn select(tree: &Tree, request: &Request) -> Result<Vec<usize>, Inval
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use super::*;
 

@@ -94,7 +94,6 @@ fn without_nested(paths: BTreeSet<String>) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use super::*;
 

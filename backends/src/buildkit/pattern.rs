@@ -152,7 +152,6 @@ fn class(chars: &[char], mut at: usize, out: &mut String) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use super::*;
 

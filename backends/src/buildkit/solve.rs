@@ -24,8 +24,6 @@ pub(crate) enum Export {
 pub struct StepSettings {
     /// The control group under which steps run, where the engine takes one.
     pub cgroup_parent: Option<String>,
-    /// Whether the engine's frontend knows `memory` and `cpuquota`, as BuildKit does from 0.33 on.
-    pub limits: bool,
 }
 
 /// A request under the name `reference`, over the session with this id.
@@ -87,17 +85,17 @@ fn attributes(spec: &BuildSpec, steps: &StepSettings) -> HashMap<String, String>
     if let Some(parent) = &steps.cgroup_parent {
         set("cgroup-parent", parent.clone());
     }
-    if steps.limits {
-        let Limits { memory, cpu_millis, .. } = spec.limits;
-        if let Some(memory) = memory {
-            set("memory", memory.to_string());
-            // No swap beyond it.
-            set("memswap", memory.to_string());
-        }
-        if let Some(millis) = cpu_millis {
-            set("cpuperiod", "100000".to_owned());
-            set("cpuquota", (u64::from(millis) * 100).max(1000).to_string());
-        }
+    // Frontends before 0.33 don't know these and pass over them; a probe tells which ones obey.
+    let Limits { memory, cpu_millis, .. } = spec.limits;
+    if let Some(memory) = memory {
+        set("memory", memory.to_string());
+        // No swap beyond it.
+        set("memswap", memory.to_string());
+    }
+    if let Some(millis) = cpu_millis {
+        // The kernel takes no quota below a millisecond.
+        set("cpuperiod", "100000".to_owned());
+        set("cpuquota", (u64::from(millis) * 100).max(1000).to_string());
     }
     attributes
 }
@@ -109,15 +107,30 @@ fn exporter(spec: &BuildSpec, export: &Export) -> Exporter {
         Export::PushByDigest => {
             let to = &spec.destination;
             let name = format!("{}/{}", to.registry, to.target.repository());
-            let mut attrs: HashMap<String, String> =
-                set(&[("name", name), ("push", yes()), ("push-by-digest", yes()), ("oci-mediatypes", yes())]);
-            if to.plain_http || to.skip_verify {
+            let mut attrs: HashMap<String, String> = set(&[
+                ("name", name),
+                ("push", yes()),
+                ("push-by-digest", yes()),
+                // A Docker Engine would keep it among its images, under a name that isn't Kiln's.
+                ("store", "false".to_owned()),
+                ("oci-mediatypes", yes()),
+            ]);
+            // BuildKit speaks plain HTTP to this machine's own registries by itself, and before 0.13 it
+            // loses the credentials of an upload where it finds that out by trying.
+            if (to.plain_http && !is_loopback(&to.registry)) || to.skip_verify {
                 attrs.insert("registry.insecure".to_owned(), yes());
             }
             Exporter { r#type: "image".to_owned(), attrs }
         }
         Export::Keep(name) => Exporter { r#type: "moby".to_owned(), attrs: set(&[("name", name.clone())]) },
     }
+}
+
+/// Whether a registry, `host[:port]`, is on this machine.
+fn is_loopback(registry: &str) -> bool {
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    let address: Option<std::net::IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    host == "localhost" || address.is_some_and(|address| address.is_loopback())
 }
 
 /// Denies everything, then allows the context, then what the rules say: the last match wins.

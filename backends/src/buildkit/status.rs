@@ -17,8 +17,6 @@ use crate::{Event, EventKind, FailedStep, Stream};
 
 /// What buildkitd writes into a step's output where it stops showing it.
 const CLIPPED: &[u8] = b"[output clipped, log limit ";
-/// A source is resolved and then fetched; if nothing follows for this long, it was only resolved.
-const SETTLED: Duration = Duration::from_secs(1);
 /// Warnings that are passed on; a Dockerfile of thousands of lines may have as many.
 const WARNINGS: usize = 100;
 
@@ -43,7 +41,8 @@ struct Step {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Running,
-    /// Completed, but it is a source, which may begin again to fetch what it resolved.
+    /// Completed, but without inputs: a source is resolved first and then begins again to be fetched,
+    /// an export is written and then begins again to be pushed.
     Settling {
         at: SystemTime,
         cached: bool,
@@ -91,12 +90,7 @@ impl Fold {
     fn vertex(&mut self, vertex: Vertex, events: &mut Vec<Event>) {
         let Some(started) = vertex.started else { return };
         let started = time(Some(started));
-        let settled = |step: &Step| matches!(step.state, State::Settling { at, .. } if at + SETTLED < started);
-        for (digest, step) in &mut self.steps {
-            if settled(step) || (vertex.inputs.contains(digest) && step.is_settling()) {
-                events.push(step.finish(started));
-            }
-        }
+        self.settle(&vertex.digest, started, events);
         let step = self.start(&vertex.digest, &vertex.name, started, events);
         if step.state == State::Finished {
             return;
@@ -114,6 +108,15 @@ impl Fold {
                 }
             }
         }
+    }
+
+    /// Ends what completed before another step started: a source that begins again does so at once.
+    fn settle(&mut self, other: &str, started: SystemTime, events: &mut Vec<Event>) {
+        let done = |step: &Step| matches!(step.state, State::Settling { at, .. } if at <= started);
+        let steps = self.steps.iter_mut().filter(|(digest, step)| *digest != other && done(step));
+        let mut steps: Vec<&mut Step> = steps.map(|(_, step)| step).collect();
+        steps.sort_by_key(|step| step.number);
+        events.extend(steps.into_iter().map(|step| step.finish(started)));
     }
 
     fn log(&mut self, log: VertexLog, events: &mut Vec<Event>) {
@@ -159,10 +162,6 @@ impl Fold {
 }
 
 impl Step {
-    fn is_settling(&self) -> bool {
-        matches!(self.state, State::Settling { .. })
-    }
-
     fn finish(&mut self, now: SystemTime) -> Event {
         let (time, cached) = match self.state {
             State::Settling { at, cached } => (at, cached),

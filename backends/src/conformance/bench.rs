@@ -119,7 +119,7 @@ impl Bench {
     pub fn with_files(&self, dockerfile: &str, files: &[(&str, &[u8])]) -> Tree {
         let text = dockerfile.replace("{base}", &self.base_reference());
         let files = [("Dockerfile", text.as_bytes())].into_iter().chain(files.iter().copied());
-        let built = files.fold(Ok(Tree::builder()), |tree, (path, bytes)| tree?.file(path, 0o644, bytes));
+        let built = { files }.try_fold(Tree::builder(), |tree, (path, bytes)| tree.file(path, 0o644, bytes));
         match built {
             Ok(builder) => builder.build(),
             Err(error) => panic!("{error}"),

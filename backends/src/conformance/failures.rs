@@ -17,7 +17,7 @@ pub async fn a_failing_step_tells_exit_code_line_and_last_lines(bench: &Bench) {
     assert!(failure.message.contains("(Dockerfile line 3) ended with exit code 7"), "{failure:?}");
     let Some(step) = &failure.step else { panic!("{failure:?}") };
     assert_eq!((step.exit_code, step.line), (Some(7), Some(3)));
-    assert_eq!(step.tail.last().map(String::as_str), Some("oops"));
+    assert!(step.tail.iter().any(|line| line == "oops"), "{step:?}");
     let failed = outcome.events.iter().any(|e| matches!(&e.kind, EventKind::StepFinished { error: Some(_), .. }));
     assert!(failed, "the step's end says so too: {:#?}", outcome.events);
 }

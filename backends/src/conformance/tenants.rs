@@ -64,7 +64,8 @@ pub async fn a_running_step_is_not_shared_between_owners(bench: &Bench) {
 /// When it isn't.
 pub async fn cache_mounts_are_split_by_owner(bench: &Bench) {
     let id = bench.unique();
-    let step = |command: &str| format!("FROM {{base}}\nRUN --mount=type=cache,id={id},target=/c {command}");
+    // The mount's id isn't in the cache key, hence the word in the command.
+    let step = |command: &str| format!("FROM {{base}}\nRUN --mount=type=cache,id={id},target=/c {command} # {id}");
     let _ = bench.build("ann", &step("echo canary-of-ann > /c/f")).await.digest();
     let other = bench.build("bob", &step("cat /c/f || echo none")).await;
     let _ = other.digest();

@@ -88,6 +88,9 @@ fn failure(status: &tonic::Status, fold: &Fold) -> Failure {
     }
 }
 
+/// The typed part of an error: names and JSON.
+type Typed = &'static [(&'static str, &'static str)];
+
 const VERTEX: (&str, &str) = ("errdefs.Vertex", r#"{"digest":"sha256:1"}"#);
 const LINE: (&str, &str) = ("errdefs.Source", r#"{"ranges":[{"start":{"line":3}}]}"#);
 const FRONTEND: (&str, &str) = ("errdefs.Frontend", r#"{"name":"dockerfile.v0"}"#);
@@ -145,7 +148,7 @@ fn a_steps_own_words_dont_choose_the_reason() {
 
 #[test]
 fn daemons_words_become_reasons() {
-    let cases: [(&str, &[(&str, &str)], Reason, &str); 9] = [
+    let cases: [(&str, Typed, Reason, &str); 9] = [
         (
             "alpine: failed to resolve source metadata for docker.io/library/alpine:latest: could not resolve image due to \
              policy: source \"docker-image://docker.io/library/alpine:latest\" denied by policy: source denied by policy",
