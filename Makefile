@@ -1,0 +1,63 @@
+# What a newcomer and CI run. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-unit lint fmt clippy doc shell deny engines bases engines-down linux compile
+
+CARGO ?= cargo
+TEST_ENGINES := registry registry-auth buildkitd buildkitd-floor docker docker-containerd couchdb
+SHELL_SCRIPTS := .ci/run deploy/demo deploy/dev/base deploy/dev/engines deploy/dev/prerequisites conformance-tests/bases/build
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(HOME)/.cache/kiln/bin/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Build an image from a requirements file, pull it anew, run it
+	@deploy/demo
+
+test: linux compile engines bases ## Bring up the real engines and run every test (Linux)
+	@set -e; eval "$$(deploy/dev/engines env)"; set -x; \
+	$(CARGO) build --locked --package kiln-gateway; \
+	$(CARGO) test --locked --workspace --no-fail-fast
+	@echo "The engines stay up for the next run; make engines-down ends them."
+
+test-unit: compile ## Run the tests that need no engine
+	$(CARGO) test --locked --workspace --lib --bins
+
+lint: fmt clippy doc shell deny ## Format, lints, documentation, scripts, dependencies
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy: compile
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+doc: compile
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+
+shell:
+	@command -v shellcheck >/dev/null || { echo 'error: shellcheck is missing (Debian: apt-get install shellcheck)' >&2; exit 1; }
+	shellcheck -x $(SHELL_SCRIPTS)
+
+# Offline: advisories change without a change of ours, and so aren't a property of a commit.
+deny: $(CARGO_DENY)
+	$(CARGO_DENY) --offline --locked check bans licenses sources
+
+$(CARGO_DENY):
+	$(CARGO) install --locked --root $(@D)/.. cargo-deny@$(CARGO_DENY_VERSION)
+
+engines: linux
+	deploy/dev/engines up $(TEST_ENGINES)
+
+bases: engines
+	eval "$$(deploy/dev/engines env)"; conformance-tests/bases/build
+
+engines-down: ## End the engines that make test brought up
+	deploy/dev/engines down
+
+linux:
+	@[ "$$(uname -s)" = Linux ] || { echo 'error: the tests bring up engines that run on Linux alone; elsewhere: make test-unit, make demo' >&2; exit 1; }
+
+compile:
+	@deploy/dev/prerequisites compile
