@@ -1,1 +1,13 @@
-//! placeholder
+//! Black-box suites against a running gateway: what they share.
+//!
+//! A suite starts the real `kiln` program on an engine that `deploy/dev/engines` brought up, talks
+//! to it over HTTP, and looks at what came out in the real registry.
+
+pub mod client;
+pub mod engines;
+pub mod kiln;
+pub mod registry;
+
+pub use client::Client;
+pub use engines::{Engine, engine};
+pub use kiln::{Kiln, Launch};

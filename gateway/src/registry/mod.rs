@@ -24,6 +24,7 @@ mod table;
 mod transport;
 mod truststore;
 
+pub(crate) use self::session::matches;
 pub use self::{
     base::{Base, BaseConfig},
     client::{Authentication, RegistryClient},

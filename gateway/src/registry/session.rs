@@ -101,7 +101,7 @@ fn scope(text: &str) -> Option<(&str, Vec<&str>)> {
 }
 
 /// Whether `text` is what `pattern` describes, in which `*` stands for any characters.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(tail) = text.strip_prefix(prefix) else { return false };
     (0..=tail.len()).filter(|&at| tail.is_char_boundary(at)).any(|at| matches(rest, &tail[at..]))

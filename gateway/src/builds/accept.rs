@@ -1,0 +1,132 @@
+//! Accepting a build: a place in the queue first, then the ledger, then the answer.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+use jiff::Timestamp;
+use kiln_auth::{Identity, ScopedTarget};
+use kiln_backends::BuildId;
+
+use super::{Builds, QueueFull, Request};
+use crate::{
+    ledger::{Accepted, Build, Content, LedgerError, NewBuild},
+    registry::{DestinationError, ProcessRegistry},
+};
+
+/// A build that a door asks for, complete and within its owner's scope.
+#[derive(Debug)]
+pub struct Submission {
+    /// The door's name, for the audit line.
+    pub door: &'static str,
+    /// Where the image goes: registry, `host[:port]`.
+    pub registry: String,
+    /// The owner's repository and tag.
+    pub target: ScopedTarget,
+    /// What to build.
+    pub request: Request,
+    /// The requirements file.
+    pub file: Option<Vec<u8>>,
+    /// What makes an equal build the same build.
+    pub content: Option<Content>,
+    /// Settings of the owner that the run needs and nobody else may read.
+    pub owner_settings: BTreeMap<String, String>,
+}
+
+/// The settings of a user that say where images go, and with which credential.
+const OWNER_SETTINGS: [&str; 2] = ["REGISTRY_HOST", "REGISTRY_SECRET"];
+
+impl Submission {
+    /// Adds to a request where its image goes, and what of the user's settings the run will need.
+    ///
+    /// # Errors
+    /// When the settings name no registry.
+    pub fn new(
+        door: &'static str,
+        identity: &Identity,
+        process: &ProcessRegistry,
+        target: ScopedTarget,
+        request: Request,
+        file: Option<Vec<u8>>,
+    ) -> Result<Self, DestinationError> {
+        let settings = |name: &&str| Some(((*name).to_owned(), identity.environment().get(name)?.to_owned()));
+        let owner_settings: BTreeMap<String, String> = OWNER_SETTINGS.iter().filter_map(settings).collect();
+        let registry = process.push_host(&owner_settings)?.to_string();
+        Ok(Self { door, registry, target, request, file, content: None, owner_settings })
+    }
+}
+
+/// The build wasn't accepted; nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The process is stopping.
+    #[error("the gateway is stopping; try again")]
+    Stopping,
+    /// There is too little space.
+    #[error("the gateway's disk is full; try again later")]
+    DiskFull,
+    /// Too many builds wait.
+    #[error(transparent)]
+    Queue(#[from] QueueFull),
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The owner's settings can't be kept.
+    #[error("the build's secrets can't be sealed: {0}")]
+    Seal(#[from] std::io::Error),
+}
+
+/// What became of a submission.
+#[derive(Debug)]
+pub enum Receipt {
+    /// A new build is queued.
+    Queued(BuildId),
+    /// The owner has this build already.
+    Existing(Box<Build>),
+}
+
+impl Builds {
+    /// Accepts a build: when this returns, the build outlives a crash.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn accept(&self, submission: Submission) -> Result<Receipt, Refused> {
+        let shared = &self.0;
+        if !shared.accepting.load(Ordering::Relaxed) {
+            return Err(Refused::Stopping);
+        }
+        if !shared.disk_free.load(Ordering::Relaxed) {
+            return Err(Refused::DiskFull);
+        }
+        let owner = submission.target.owner().clone();
+        let place = shared.queue.reserve(&owner)?;
+        let id = BuildId::new();
+        let sealed = if submission.owner_settings.is_empty() {
+            None
+        } else {
+            let settings = serde_json::to_vec(&submission.owner_settings).map_err(std::io::Error::from)?;
+            Some(shared.seal.seal(id.0.as_bytes(), &settings)?)
+        };
+        let target = submission.target.to_string();
+        let accepted = shared
+            .ledger
+            .accept(NewBuild {
+                id,
+                content: submission.content,
+                registry: submission.registry,
+                target: submission.target,
+                request: submission.request,
+                file: submission.file,
+                sealed,
+                accepted_at: Timestamp::now(),
+            })
+            .await?;
+        match accepted {
+            Accepted::New(_) => {
+                place.fill(id);
+                shared.metrics.accepted();
+                tracing::info!(target: "audit", action = "accept", user = %owner, build = %id, %target, door = submission.door, "build accepted");
+                Ok(Receipt::Queued(id))
+            }
+            Accepted::Existing(build) => Ok(Receipt::Existing(build)),
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! One attempt: the base resolved with the owner's credentials, the context made, the engine run.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use kiln_backends::{
+    AttemptName, BuildBackend, BuildSpec, Capabilities, Destination, Event, EventKind, EventSink, Failure, InstanceId,
+    Limits, Pushed, Reason, RunError, Secret, SourceRule, SourceRules, Stream,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, bases::Permit};
+use crate::{
+    config::{Bases, Steps},
+    ledger::{Build, Seal},
+    log::{RecordKind, Writer},
+    recipes::{Kind, extend},
+    registry::{
+        Base, BaseRef, BuildCredentials, Credentials, Platform, ProcessRegistry, PullGrant, Push, PushGrant,
+        RegistryClient, RegistryError, ResolveError, TrustStore, destination,
+    },
+};
+
+/// How often a registry that doesn't answer is asked for the base, with growing pauses.
+const RESOLVE_TRIES: u32 = 3;
+const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What attempts are made with.
+pub struct Materials {
+    /// This installation.
+    pub instance: InstanceId,
+    /// Kiln's own registry client.
+    pub registry: RegistryClient,
+    /// Where images go, and with which credentials.
+    pub process: Arc<ProcessRegistry>,
+    /// What callers may build on.
+    pub bases: Bases,
+    /// What steps are given.
+    pub steps: Steps,
+    /// The CA certificates that steps are given.
+    pub trust: Option<TrustStore>,
+    /// Opens what builds keep of their owners' settings.
+    pub seal: Seal,
+}
+
+/// An attempt at a build.
+pub(super) struct Attempt<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) build: &'a Build,
+    pub(super) number: u32,
+    pub(super) deadline: Duration,
+    pub(super) capabilities: &'a Capabilities,
+}
+
+impl Materials {
+    /// Where the build's image goes, with the credential for it.
+    pub(super) async fn push(&self, build: &Build) -> Result<Push, Failure> {
+        let internal = |message: &str| Failure::new(Reason::Internal, message);
+        let settings: BTreeMap<String, String> = match &build.sealed {
+            None => BTreeMap::new(),
+            Some(sealed) => {
+                let plain = self.seal.open_sealed(build.id.0.as_bytes(), sealed);
+                let plain = plain.map_err(|e| internal(&e.to_string()))?;
+                serde_json::from_slice(&plain).map_err(|_| internal("the build's sealed settings can't be read"))?
+            }
+        };
+        let push = destination(&self.process, self.registry.registries(), &settings, None).await;
+        let push = push.map_err(|error| Failure::new(Reason::PushDenied, error.to_string()))?;
+        if push.host.as_str() != build.registry {
+            let message = format!(
+                "the build was accepted for {}, but images go to {} now; start it again",
+                build.registry, push.host
+            );
+            return Err(Failure::new(Reason::PushDenied, message));
+        }
+        Ok(push)
+    }
+}
+
+impl Attempt<'_> {
+    /// Runs the attempt to its end; with the pushed image comes what extended the base.
+    pub(super) async fn run(
+        &self,
+        backend: &dyn BuildBackend,
+        materials: &Materials,
+        cancel: &CancellationToken,
+    ) -> Result<(Pushed, Option<String>), RunError> {
+        let begun = Instant::now();
+        let log = self.shared.logs.append(self.build.id).await.map_err(|e| internal(&e))?;
+        let (sink, events) = EventSink::channel();
+        let recorder = tokio::spawn(record(log, events, self.number, begun, self.shared.metrics.clone()));
+        let outcome = self.prepare_and_run(backend, materials, cancel, sink).await;
+        // Ends once the last sink is gone.
+        let seen = recorder.await.unwrap_or(None);
+        let extender = self.extender(&outcome, seen).await;
+        match outcome {
+            Ok((pushed, _)) => Ok((pushed, extender)),
+            Err(RunError::Build(failure)) => Err(RunError::Build(extend::explain(failure))),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn prepare_and_run(
+        &self,
+        backend: &dyn BuildBackend,
+        materials: &Materials,
+        cancel: &CancellationToken,
+        sink: EventSink,
+    ) -> Result<(Pushed, Arc<Base>), RunError> {
+        let prepared = cancel.run_until_cancelled(self.prepare(materials, &sink)).await.ok_or(RunError::Cancelled)?;
+        let (spec, base) = prepared.map_err(RunError::Build)?;
+        Ok((backend.run(spec, sink, cancel.clone()).await?, base))
+    }
+
+    async fn prepare(&self, materials: &Materials, sink: &EventSink) -> Result<(BuildSpec, Arc<Base>), Failure> {
+        let build = self.build;
+        let push = materials.push(build).await?;
+        let base =
+            BaseRef::parse(&build.request.source).map_err(|e| Failure::new(Reason::RecipeInvalid, e.to_string()))?;
+        let permit = materials.bases.permit(&base, build.owner(), push.host.as_str())?;
+        // The engine will connect there too, so an internal address is refused before it does.
+        let admitted = materials.registry.admit(&push.host).await;
+        admitted.map_err(|error| Failure::new(Reason::PushDenied, error.to_string()))?;
+        let credentials = self.pull_credentials(materials, permit, &base, &push).await?;
+        let resolved = self.resolve(materials, &base, &credentials).await?;
+        note(sink, format!("base {base} is {}", resolved.digest)).await;
+        let requirements = self.requirements().await?;
+        let file = requirements.as_ref().map(|(kind, file)| (*kind, file.as_slice()));
+        let context = extend::context(&resolved, file, materials.trust.is_some())?;
+        let pull = PullGrant {
+            host: base.host().clone(),
+            repositories: vec![base.repository().to_owned()],
+            credential: credentials.get(base.host()).cloned(),
+        };
+        let destination = Destination {
+            registry: push.host.to_string(),
+            plain_http: push.plain_http,
+            skip_verify: push.skip_verify,
+            target: build.target.clone(),
+        };
+        let push = PushGrant { to: push, repository: build.target.repository().to_owned() };
+        let session = BuildCredentials { push, pulls: vec![pull] }.session(materials.registry.clone());
+        let spec = BuildSpec {
+            attempt: AttemptName { instance: materials.instance, build: build.id, attempt: self.number },
+            tenant: self.shared.ledger.tenant_key(build.owner()),
+            context: Arc::new(context),
+            dockerfile: extend::DOCKERFILE.to_owned(),
+            args: BTreeMap::new(),
+            proxy: proxy(&materials.steps),
+            platforms: Vec::new(),
+            destination,
+            // Exactly the one base, as it was resolved.
+            sources: SourceRules(vec![SourceRule::Allow(resolved.reference.policy_identifier())]),
+            registry_auth: Arc::new(session),
+            secrets: secrets(materials.trust.as_ref()),
+            limits: Limits {
+                deadline: self.deadline,
+                memory: materials.steps.memory,
+                cpu_millis: materials.steps.cpu_millis,
+                processes: materials.steps.processes,
+            },
+        };
+        Ok((spec, resolved))
+    }
+
+    /// What the base's registry is shown.
+    async fn pull_credentials(
+        &self,
+        materials: &Materials,
+        permit: Permit,
+        base: &BaseRef,
+        push: &Push,
+    ) -> Result<Credentials, Failure> {
+        let credential = match permit {
+            Permit::Public => None,
+            Permit::Own => push.credential.clone(),
+            Permit::Shared => {
+                let operators = materials.process.credential(base.host()).await;
+                operators.map_err(|error| Failure::new(Reason::BaseForbidden, error.to_string()))?
+            }
+        };
+        let mut credentials = Credentials::default();
+        if let Some(credential) = credential {
+            credentials.insert(base.host().clone(), credential);
+        }
+        Ok(credentials)
+    }
+
+    async fn resolve(
+        &self,
+        materials: &Materials,
+        base: &BaseRef,
+        credentials: &Credentials,
+    ) -> Result<Arc<Base>, Failure> {
+        let platforms: Vec<Platform> = self.capabilities.platforms.iter().filter_map(|p| p.parse().ok()).collect();
+        let wanted = platforms.first().cloned().unwrap_or_else(Platform::native);
+        let mut pause = RESOLVE_PAUSE;
+        for tried in 1.. {
+            match materials.registry.resolve(base, std::slice::from_ref(&wanted), credentials).await {
+                Err(ResolveError::Registry(RegistryError::Unavailable { .. })) if tried < RESOLVE_TRIES => {}
+                Err(error) => return Err(unresolved(&error)),
+                Ok(base) => return Ok(base),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Err(Failure::new(Reason::Internal, "the base was not resolved"))
+    }
+
+    async fn requirements(&self) -> Result<Option<(Kind, Vec<u8>)>, Failure> {
+        let lost = || Failure::new(Reason::Internal, "the build's file is gone");
+        match (self.build.request.extend, self.build.request.kind) {
+            (true, Some(kind)) => {
+                let file = self.shared.ledger.file(self.build.id).await.map_err(|_| lost())?;
+                Ok(Some((kind, file.ok_or_else(lost)?)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What extended the base: as the step said, or, if the cache answered for it, as it said when
+    /// it ran.
+    async fn extender(&self, outcome: &Result<(Pushed, Arc<Base>), RunError>, seen: Option<String>) -> Option<String> {
+        let (Ok((_, base)), true, Some(kind)) = (outcome, self.build.request.extend, self.build.request.kind) else {
+            return seen;
+        };
+        let ledger = &self.shared.ledger;
+        let result = match &seen {
+            Some(extender) => ledger.remember_extender(&base.digest, kind.as_str(), extender).await.map(|()| None),
+            None => ledger.extender(&base.digest, kind.as_str()).await,
+        };
+        result
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, "the base's extender is unknown");
+                None
+            })
+            .or(seen)
+    }
+}
+
+/// Writes what the engine says to the log, in as few writes as it comes; returns the extender that
+/// the step named.
+async fn record(
+    mut log: Writer,
+    mut events: mpsc::Receiver<Event>,
+    number: u32,
+    begun: Instant,
+    metrics: crate::metrics::Metrics,
+) -> Option<String> {
+    /// Events in one write.
+    const AT_ONCE: usize = 128;
+    let mut extender = None;
+    let mut group = Vec::with_capacity(AT_ONCE);
+    let mut records = vec![(RecordKind::Attempt, 0, Bytes::from(number.to_string()))];
+    let mut first = true;
+    loop {
+        if let Err(error) = log.write(&records).await {
+            tracing::error!(%error, "a log was not written; the build goes on without");
+        }
+        records.clear();
+        if events.recv_many(&mut group, AT_ONCE).await == 0 {
+            return extender;
+        }
+        if std::mem::take(&mut first) {
+            metrics.first_event(begun.elapsed());
+        }
+        for event in group.drain(..) {
+            let record = in_log(event.kind);
+            if extender.is_none() && record.0 == RecordKind::Stdout {
+                extender = marked(&record.2);
+            }
+            records.push(record);
+        }
+    }
+}
+
+/// The extender, where a step's output begins with the scripts' first line.
+fn marked(output: &[u8]) -> Option<String> {
+    let line = output.split(|byte| *byte == b'\n').next()?;
+    extend::extender(std::str::from_utf8(line).ok()?).map(str::to_owned)
+}
+
+fn in_log(kind: EventKind) -> (RecordKind, u32, Bytes) {
+    match kind {
+        EventKind::StepStarted { step, name } => (RecordKind::Step, step, name.into()),
+        EventKind::StepFinished { step, error: Some(error), .. } => (RecordKind::StepFailed, step, error.into()),
+        EventKind::StepFinished { step, cached: true, .. } => (RecordKind::StepCached, step, Bytes::new()),
+        EventKind::StepFinished { step, .. } => (RecordKind::StepDone, step, Bytes::new()),
+        EventKind::Output { step, stream: Stream::Stdout, bytes } => (RecordKind::Stdout, step, bytes),
+        EventKind::Output { step, stream: Stream::Stderr, bytes } => (RecordKind::Stderr, step, bytes),
+        EventKind::Clipped { step } => (RecordKind::Clipped, step, Bytes::from_static(b"the engine left out output")),
+        EventKind::Note { text } => (RecordKind::Note, 0, text.into()),
+        EventKind::Warning { text } => (RecordKind::Warning, 0, text.into()),
+    }
+}
+
+async fn note(sink: &EventSink, text: String) {
+    sink.emit(EventKind::Note { text }).await;
+}
+
+fn proxy(steps: &Steps) -> BTreeMap<String, String> {
+    let settings =
+        [("HTTP_PROXY", &steps.http_proxy), ("HTTPS_PROXY", &steps.https_proxy), ("NO_PROXY", &steps.no_proxy)];
+    settings.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
+}
+
+fn secrets(trust: Option<&TrustStore>) -> BTreeMap<String, Secret> {
+    let Some(trust) = trust else { return BTreeMap::new() };
+    let secret = |bytes: &[u8]| Secret::from(bytes.to_vec());
+    BTreeMap::from([
+        (extend::CA_SECRET.to_owned(), secret(trust.pem())),
+        (extend::TRUSTSTORE_SECRET.to_owned(), secret(trust.pkcs12())),
+    ])
+}
+
+fn unresolved(error: &ResolveError) -> Failure {
+    let reason = match error {
+        ResolveError::UnsupportedPlatform { .. } => Reason::BaseUnsupported,
+        ResolveError::Registry(RegistryError::NotFound { .. }) => Reason::BaseNotFound,
+        ResolveError::Registry(RegistryError::Forbidden { .. } | RegistryError::Refused { .. }) => {
+            Reason::BaseForbidden
+        }
+        ResolveError::Registry(RegistryError::Unavailable { .. }) => Reason::RegistryUnavailable,
+        ResolveError::Registry(RegistryError::Invalid { .. }) => Reason::BaseUnsupported,
+    };
+    Failure::new(reason, error.to_string())
+}
+
+fn internal(error: &std::io::Error) -> RunError {
+    tracing::error!(%error, "a build's log can't be opened");
+    RunError::Build(Failure::new(Reason::Internal, "the build's log can't be written"))
+}

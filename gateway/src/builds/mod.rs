@@ -1,0 +1,241 @@
+//! A build's life: accepted, queued, run on an engine, committed under its tag.
+
+mod accept;
+mod attempt;
+mod bases;
+mod commit;
+mod engine;
+mod queue;
+mod run;
+mod running;
+mod turns;
+mod upkeep;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use jiff::Timestamp;
+use kiln_auth::UserName;
+use kiln_backends::{BuildId, Capabilities, Failure, Reason};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    ledger::{Build, Cleanup, Ledger, LedgerError, Seal, State},
+    log::{Logs, Reader, RecordKind},
+    metrics::Metrics,
+    recipes::Kind,
+};
+
+pub use accept::{Receipt, Refused, Submission};
+pub use attempt::Materials;
+pub use engine::watch_engine;
+pub use queue::{Place, Queue, QueueFull};
+pub use run::{Runner, RunnerSettings};
+use running::Running;
+pub use upkeep::{recover, watch_disk, watch_retention};
+
+/// What to build, as the ledger keeps it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The base image, as the caller named it.
+    pub source: String,
+    /// Which runtime the base is, where the caller said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Whether a requirements file extends the base; otherwise it gets a new name only.
+    #[serde(default)]
+    pub extend: bool,
+    /// Whether the scope check was off when it was accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_target: bool,
+}
+
+/// What doors may do with builds.
+#[derive(Clone, Debug)]
+pub struct Builds(Arc<Shared>);
+
+/// What all parts of a build's life share.
+#[derive(Debug)]
+struct Shared {
+    ledger: Ledger,
+    logs: Logs,
+    queue: Queue,
+    seal: Seal,
+    running: Running,
+    metrics: Metrics,
+    /// False once the process is stopping.
+    accepting: AtomicBool,
+    /// False while there is too little free space.
+    disk_free: AtomicBool,
+    engine: watch::Sender<EngineHealth>,
+}
+
+/// What is known of the engine.
+#[derive(Clone, Debug, Default)]
+pub struct EngineHealth {
+    /// What it can do, once it was proved; `None` while it doesn't answer or is unfit.
+    pub capabilities: Option<Capabilities>,
+    /// What is wrong with it, for operators.
+    pub trouble: Option<String>,
+}
+
+impl Builds {
+    /// The builds of this installation.
+    #[must_use]
+    pub fn new(ledger: Ledger, logs: Logs, queue: Queue, seal: Seal, metrics: Metrics) -> Self {
+        Self(Arc::new(Shared {
+            ledger,
+            logs,
+            queue,
+            seal,
+            running: Running::default(),
+            metrics,
+            accepting: AtomicBool::new(true),
+            disk_free: AtomicBool::new(true),
+            engine: watch::Sender::new(EngineHealth::default()),
+        }))
+    }
+
+    /// A build of this owner; another's is `None`.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn get(&self, owner: &UserName, id: BuildId) -> Result<Option<Build>, LedgerError> {
+        self.0.ledger.get(owner, id).await
+    }
+
+    /// The owner's build of this content.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn by_content(&self, owner: &UserName, content: &str) -> Result<Option<Build>, LedgerError> {
+        self.0.ledger.by_content(owner, content).await
+    }
+
+    /// The owner's newest builds, at most `limit`.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn newest(&self, owner: &UserName, limit: u32) -> Result<Vec<Build>, LedgerError> {
+        self.0.ledger.newest(owner, limit).await
+    }
+
+    /// Reads the log of a build of this owner from the record after `after` on.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn log(
+        &self,
+        owner: &UserName,
+        id: BuildId,
+        after: u64,
+        follow: bool,
+    ) -> Result<Option<Reader>, LedgerError> {
+        if self.0.ledger.get(owner, id).await?.is_none() {
+            return Ok(None);
+        }
+        let reader = self.0.logs.read(id, after, follow);
+        // Asked again after subscribing: a build that ended in between seals nothing any more.
+        let ended = self.0.ledger.get(owner, id).await?.is_none_or(|build| build.state.is_terminal());
+        if follow && ended {
+            self.0.logs.seal(id);
+        }
+        Ok(Some(reader))
+    }
+
+    /// Stops a build of this owner; `None` if there is none, else the state it was found in.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn cancel(&self, owner: &UserName, id: BuildId) -> Result<Option<State>, LedgerError> {
+        let Some(build) = self.0.ledger.get(owner, id).await? else { return Ok(None) };
+        if build.state.is_terminal() {
+            return Ok(Some(build.state));
+        }
+        let failure = Failure::new(Reason::CancelledByUser, format!("{owner} cancelled the build"));
+        let state = self.0.ledger.request_cancel(id, failure.clone()).await?;
+        tracing::info!(target: "audit", action = "cancel", user = %owner, build = %id, "build cancelled");
+        if state == Some(State::Cancelled) {
+            self.0.queue.remove(owner, id);
+            self.0.end_log(id, State::Cancelled, Some(&failure)).await;
+            self.0.metrics.ended(State::Cancelled, Some(&failure));
+        }
+        // Also for one that waits for an engine: its worker is free again.
+        self.0.running.cancel(id);
+        Ok(state)
+    }
+
+    /// Removes finished builds of an owner that ended before `before`, their logs too; counts them.
+    ///
+    /// # Errors
+    /// When the ledger failed; what was removed until then stays removed.
+    pub async fn cleanup(&self, owner: &UserName, before: Timestamp) -> Result<usize, LedgerError> {
+        let removed = self.0.remove(Some(owner.clone()), before).await?;
+        tracing::info!(target: "audit", action = "delete", user = %owner, builds = removed, "finished builds removed");
+        Ok(removed)
+    }
+
+    /// Accepts nothing from now on.
+    pub fn stop_accepting(&self) {
+        self.0.accepting.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether builds are accepted: not while stopping or with a full disk.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.0.accepting.load(Ordering::Relaxed) && self.0.disk_free.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the engine.
+    #[must_use]
+    pub fn engine(&self) -> EngineHealth {
+        self.0.engine.borrow().clone()
+    }
+
+    /// Proves that the ledger can be written.
+    ///
+    /// # Errors
+    /// When it can't.
+    pub async fn check(&self) -> Result<(), LedgerError> {
+        self.0.ledger.check().await
+    }
+}
+
+impl Shared {
+    /// Writes the last record of a build and lets its followers go.
+    async fn end_log(&self, id: BuildId, state: State, failure: Option<&Failure>) {
+        let text =
+            failure.map_or_else(|| state.as_str().to_owned(), |failure| format!("{}: {failure}", state.as_str()));
+        let written = async {
+            let mut writer = self.logs.append(id).await?;
+            writer.write(&[(RecordKind::End, 0, text.into())]).await?;
+            writer.sync().await
+        };
+        if let Err(error) = written.await {
+            tracing::error!(build = %id, %error, "the end of a build's log was not written");
+        }
+        self.logs.seal(id);
+    }
+
+    async fn remove(&self, owner: Option<UserName>, before: Timestamp) -> Result<usize, LedgerError> {
+        /// Rows in one transaction, so that others don't wait long for their turn.
+        const AT_ONCE: u32 = 200;
+        let mut removed = 0;
+        loop {
+            let which = Cleanup { owner: owner.clone(), before, limit: AT_ONCE };
+            let ids = self.ledger.remove_finished(which).await?;
+            for id in &ids {
+                if let Err(error) = self.logs.remove(*id).await {
+                    tracing::warn!(build = %id, %error, "a removed build's log stays");
+                }
+            }
+            removed += ids.len();
+            if ids.len() < AT_ONCE as usize {
+                return Ok(removed);
+            }
+        }
+    }
+}

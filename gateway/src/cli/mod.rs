@@ -1,0 +1,136 @@
+//! The command line: one program serves, asks, and looks after the installation.
+
+mod build;
+mod client;
+mod doctor;
+mod follow;
+mod ledger;
+mod user;
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::Config;
+
+/// Exit statuses beside 0 and 1, as `sysexits.h` numbers them where it has a number.
+pub(crate) mod exit {
+    /// The command line, or the configuration, can't be used. Clap's own number for it.
+    pub(crate) const USAGE: u8 = 2;
+    /// Nothing is wrong with the request: try again later.
+    pub(crate) const TRY_AGAIN: u8 = 75;
+    /// The credential, or what it may do, was refused.
+    pub(crate) const REFUSED: u8 = 77;
+}
+
+/// Give it your code; it fires an OCI image.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the gateway
+    Serve(ConfigArgs),
+    /// Send a requirements file and follow its build
+    Build(build::Args),
+    /// Show where a build is
+    Status(follow::StatusArgs),
+    /// Show a build's log
+    Logs(follow::LogsArgs),
+    /// Look after the file of users
+    #[command(subcommand)]
+    User(user::Verb),
+    /// Check configuration, engine, registry, identity provider and CA, and say what to do
+    Doctor(ConfigArgs),
+    /// Look after the ledger
+    #[command(subcommand)]
+    Ledger(ledger::Verb),
+}
+
+/// Where the configuration lies.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file, TOML; without it variables and defaults alone count
+    #[arg(long, env = "KILN_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Config, crate::config::ConfigError> {
+        let variables: BTreeMap<String, String> =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+        Config::load(self.config.as_deref(), &variables)
+    }
+}
+
+/// Reads the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One provider of cryptography for the whole process, or the first handshake panics.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        return fail(exit::USAGE, &"a second provider of cryptography is installed");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error),
+    };
+    runtime.block_on(async move {
+        match cli.verb {
+            Verb::Serve(args) => serve(&args).await,
+            Verb::Build(args) => build::run(args).await,
+            Verb::Status(args) => follow::status(args).await,
+            Verb::Logs(args) => follow::logs(args).await,
+            Verb::User(verb) => user::run(&verb),
+            Verb::Doctor(args) => doctor::run(&args).await,
+            Verb::Ledger(verb) => ledger::run(verb).await,
+        }
+    })
+}
+
+async fn serve(args: &ConfigArgs) -> ExitCode {
+    trace();
+    let config = match args.load() {
+        Ok(config) => config,
+        Err(error) => return fail(exit::USAGE, &error),
+    };
+    match crate::serve::serve(config, stop_signal()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(exit::USAGE, &error),
+    }
+}
+
+/// Log lines: text for a terminal, JSON otherwise; `KILN_LOG` filters them.
+fn trace() {
+    let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).init();
+    } else {
+        registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init();
+    }
+}
+
+/// Done on the first SIGTERM or SIGINT.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Says on standard error what went wrong and gives the status for it.
+pub(crate) fn fail(status: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("kiln: {error}");
+    ExitCode::from(status)
+}

@@ -1,0 +1,443 @@
+//! Configuration: one TOML file, every key also a variable, the replaced systems' variables below both.
+//!
+//! Later ones win: built-in defaults, the variables of the replaced systems, the file, `KILN_…`.
+//! A key `engine.address` is the variable `KILN_ENGINE__ADDRESS`; what isn't a key is an error.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::registry::{ProcessRegistry, Registries};
+
+/// Variables with our prefix that aren't keys: the client's, and those of the test suites.
+const NOT_KEYS: [&str; 5] = ["KILN_CONFIG", "KILN_LOG", "KILN_URL", "KILN_TOKEN", "KILN_PROFILE"];
+const NOT_KEY_PREFIXES: [&str; 2] = ["KILN_TEST_", "KILN_DEV_"];
+
+/// All settings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where ledger, logs and spool lie.
+    pub data_dir: PathBuf,
+    /// The public listener.
+    pub listen: SocketAddr,
+    /// The admin listener: metrics. Never to be published.
+    pub admin_listen: SocketAddr,
+    /// The engine that builds.
+    pub engine: Engine,
+    /// Who may call.
+    pub identity: Identity,
+    /// Where images go by default, and Kiln's own credentials.
+    pub registry: ProcessRegistry,
+    /// Settings by registry host.
+    pub registries: Registries,
+    /// Which base images callers may build on.
+    pub bases: Bases,
+    /// What build steps are given.
+    pub steps: Steps,
+    /// Bounds.
+    pub limits: Limits,
+    /// The OpenServerless door.
+    pub openserverless: OpenServerless,
+}
+
+/// The engine that builds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    /// `unix:///path` or `tcp://host:port` of a buildkitd; wins over `docker`.
+    pub buildkit: Option<String>,
+    /// `unix:///path` of a Docker Engine.
+    pub docker: Option<String>,
+    /// Folder with `ca.pem`, `cert.pem` and `key.pem` for mutual TLS with a buildkitd.
+    pub tls_dir: Option<PathBuf>,
+    /// The name in the buildkitd's certificate.
+    pub server_name: Option<String>,
+    /// Accepts a buildkitd behind plain TCP, to whose control every build step may get.
+    pub insecure_engine: bool,
+}
+
+/// Who may call.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// A file of users that `kiln user add` writes.
+    pub users_file: Option<PathBuf>,
+    /// OpenServerless's CouchDB.
+    pub couchdb: Option<CouchDb>,
+    /// Lets every user push to every repository. Only for installations with a single tenant.
+    pub unchecked_targets: bool,
+    /// `STRICT_USER_CHECK` as found; honoured together with `unchecked_targets` only.
+    #[serde(skip)]
+    pub strict_user_check: Option<String>,
+}
+
+/// OpenServerless's CouchDB.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CouchDb {
+    /// Its host name.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The administrator's name.
+    pub user: String,
+    /// The file with the administrator's password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The password itself, as the replaced system has it in its environment.
+    #[serde(skip)]
+    pub password: Option<secrecy::SecretString>,
+}
+
+/// Which base images callers may build on, beyond their own repositories.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bases {
+    /// Registries that anybody may build on.
+    pub public: Vec<String>,
+    /// Further images: patterns over `host/repository`, and for whom.
+    pub shared: Vec<SharedBase>,
+    /// Permits every base. Only for installations with a single tenant.
+    pub any: bool,
+}
+
+/// Images shared by configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedBase {
+    /// A pattern over `host/repository` in which `*` stands for any characters.
+    pub pattern: String,
+    /// The users who may build on them; empty is everybody.
+    #[serde(default)]
+    pub owners: Vec<String>,
+}
+
+/// What build steps are given.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Steps {
+    /// CA certificates, PEM, that steps trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// `HTTP_PROXY` of steps.
+    pub http_proxy: Option<String>,
+    /// `HTTPS_PROXY` of steps.
+    pub https_proxy: Option<String>,
+    /// `NO_PROXY` of steps.
+    pub no_proxy: Option<String>,
+    /// Memory of a step, bytes, where the engine can enforce it.
+    pub memory: Option<u64>,
+    /// Thousandths of a processor, where the engine can enforce it.
+    pub cpu_millis: Option<u32>,
+    /// Processes of a step, where the engine can enforce it.
+    pub processes: Option<u32>,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Builds at once; the number of processors unless set.
+    pub concurrency: usize,
+    /// Builds that may wait, in all.
+    pub queue: usize,
+    /// Builds of one owner that may wait.
+    pub queue_per_owner: usize,
+    /// Requests at once; beyond it they are shed.
+    pub requests: usize,
+    /// From an attempt's start to the pushed image.
+    #[serde(deserialize_with = "duration")]
+    pub deadline: Duration,
+    /// How long a build waits for an engine that doesn't answer.
+    #[serde(deserialize_with = "duration")]
+    pub queue_deadline: Duration,
+    /// How long running builds may go on after a stop signal.
+    #[serde(deserialize_with = "duration")]
+    pub drain: Duration,
+    /// Below so many free bytes under `data_dir` no build is accepted.
+    pub min_free: u64,
+    /// The bytes of one build's log.
+    pub log: u64,
+    /// How long finished builds are kept.
+    #[serde(deserialize_with = "duration")]
+    pub retention: Duration,
+}
+
+/// The OpenServerless door.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpenServerless {
+    /// The catalogue of `ensure`, as JSON.
+    pub catalog_json: Option<String>,
+    /// The catalogue of `ensure`, as a file.
+    pub catalog_file: Option<PathBuf>,
+    /// The registry's name as the cluster's nodes know it, for `image` in answers.
+    pub pull_host: Option<String>,
+}
+
+/// The configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{path}: {source}")]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A key isn't known, or its value is of the wrong type.
+    #[error("configuration: {0}")]
+    Invalid(#[from] Box<toml::de::Error>),
+    /// A variable can't be a key.
+    #[error("{variable}: {fault}")]
+    Variable {
+        /// Which.
+        variable: String,
+        /// Why.
+        fault: String,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/kiln"),
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            engine: Engine::default(),
+            identity: Identity::default(),
+            registry: ProcessRegistry::default(),
+            registries: Registries::default(),
+            bases: Bases::default(),
+            steps: Steps::default(),
+            limits: Limits::default(),
+            openserverless: OpenServerless::default(),
+        }
+    }
+}
+
+impl Default for Bases {
+    fn default() -> Self {
+        let public =
+            ["docker.io", "ghcr.io", "quay.io", "gcr.io", "mcr.microsoft.com", "public.ecr.aws", "registry.k8s.io"];
+        Self { public: public.map(str::to_owned).to_vec(), shared: Vec::new(), any: false }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrency: std::thread::available_parallelism().map_or(1, usize::from),
+            queue: 10_000,
+            queue_per_owner: 100,
+            requests: 1_024,
+            deadline: Duration::from_secs(30 * 60),
+            queue_deadline: Duration::from_secs(30 * 60),
+            drain: Duration::from_secs(25),
+            min_free: 512 << 20,
+            log: 64 << 20,
+            retention: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+impl CouchDb {
+    /// The password: from the environment, else from the file.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn password(&self) -> std::io::Result<Option<secrecy::SecretString>> {
+        match (&self.password, &self.password_file) {
+            (Some(password), _) => Ok(Some(password.clone())),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path)?;
+                Ok(Some(text.trim_end_matches(['\r', '\n']).into()))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+impl std::fmt::Debug for CouchDb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CouchDb({}@{}:{})", self.user, self.host, self.port)
+    }
+}
+
+impl Config {
+    /// Reads `file`, if one is named, and lays `variables` over and under it.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(file: Option<&Path>, variables: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let mut table = replaced(variables)?;
+        if let Some(path) = file {
+            let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+            let text = std::fs::read_to_string(path).map_err(unreadable)?;
+            let syntax = |source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) };
+            merge(&mut table, text.parse::<toml::Table>().map_err(syntax)?);
+        }
+        for (variable, value) in variables {
+            if let Some(key) = key_of(variable) {
+                set(&mut table, &key, parse_value(value)).map_err(|fault| invalid(variable, fault))?;
+            }
+        }
+        let mut config: Self = table.try_into().map_err(Box::new)?;
+        config.identity.strict_user_check = variables.get("STRICT_USER_CHECK").cloned();
+        if let (Some(couchdb), Some(password)) = (&mut config.identity.couchdb, variables.get("COUCHDB_ADMIN_PASSWORD"))
+        {
+            couchdb.password = Some(password.clone().into());
+        }
+        config.registry.read_variables(variables);
+        Ok(config)
+    }
+}
+
+fn invalid(variable: &str, fault: impl Into<String>) -> ConfigError {
+    ConfigError::Variable { variable: variable.to_owned(), fault: fault.into() }
+}
+
+/// What the variables of the replaced systems say, as keys.
+fn replaced(variables: &BTreeMap<String, String>) -> Result<toml::Table, ConfigError> {
+    const KEYS: [(&str, &str); 9] = [
+        ("BUILDER_CATALOG_JSON", "openserverless.catalog_json"),
+        ("BUILDER_CATALOG_FILE", "openserverless.catalog_file"),
+        ("buildkit_url", "engine.buildkit"),
+        ("BUILDKIT_HOST", "engine.buildkit"),
+        ("DOCKER_HOST", "engine.docker"),
+        ("HTTP_PROXY", "steps.http_proxy"),
+        ("HTTPS_PROXY", "steps.https_proxy"),
+        ("NO_PROXY", "steps.no_proxy"),
+        ("buildkit_server_name", "engine.server_name"),
+    ];
+    let mut table = toml::Table::new();
+    let value = |name: &str| variables.get(name).map(|v| v.trim()).filter(|v| !v.is_empty());
+    for (variable, key) in KEYS {
+        if let Some(text) = value(variable) {
+            let key: Vec<String> = key.split('.').map(str::to_owned).collect();
+            set(&mut table, &key, text.into()).map_err(|fault| invalid(variable, fault))?;
+        }
+    }
+    if let Some(port) = value("LISTEN_PORT") {
+        let port: u16 = port.parse().map_err(|_| invalid("LISTEN_PORT", "is no port number"))?;
+        table.insert("listen".to_owned(), format!("0.0.0.0:{port}").into());
+    }
+    if value("COUCHDB_SERVICE_HOST").or(value("COUCHDB_ADMIN_PASSWORD")).is_some() {
+        let port = value("COUCHDB_SERVICE_PORT").unwrap_or("5984");
+        let port: u16 = port.parse().map_err(|_| invalid("COUCHDB_SERVICE_PORT", "is no port number"))?;
+        let couchdb = toml::Table::from_iter([
+            ("host".to_owned(), toml::Value::from(value("COUCHDB_SERVICE_HOST").unwrap_or("localhost"))),
+            ("port".to_owned(), i64::from(port).into()),
+            ("user".to_owned(), value("COUCHDB_ADMIN_USER").unwrap_or("whisk_admin").into()),
+        ]);
+        let couchdb = toml::Table::from_iter([("couchdb".to_owned(), couchdb.into())]);
+        table.insert("identity".to_owned(), couchdb.into());
+    }
+    Ok(table)
+}
+
+/// The key that a variable stands for: `KILN_ENGINE__ADDRESS` is `engine.address`.
+fn key_of(variable: &str) -> Option<Vec<String>> {
+    let key = variable.strip_prefix("KILN_")?;
+    let ours = !NOT_KEYS.contains(&variable) && !NOT_KEY_PREFIXES.iter().any(|p| variable.starts_with(p));
+    ours.then(|| key.split("__").map(str::to_ascii_lowercase).collect())
+}
+
+/// Numbers, truth values, lists and quoted text as TOML has them; all else is text.
+fn parse_value(text: &str) -> toml::Value {
+    let parsed = format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
+    match parsed {
+        Some(value) if !value.is_datetime() => value,
+        _ => text.into(),
+    }
+}
+
+fn set(table: &mut toml::Table, key: &[String], value: toml::Value) -> Result<(), String> {
+    match key {
+        [] => Ok(()),
+        [last] => {
+            table.insert(last.clone(), value);
+            Ok(())
+        }
+        [first, rest @ ..] => {
+            let inner = table.entry(first.clone()).or_insert_with(|| toml::Table::new().into());
+            let inner = inner.as_table_mut().ok_or_else(|| format!("{first} is no section"))?;
+            set(inner, rest, value)
+        }
+    }
+}
+
+fn merge(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => merge(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// A span of time as `90s`, `30m`, `25h`, or seconds as a number.
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    match toml::Value::deserialize(from)? {
+        toml::Value::Integer(seconds) => u64::try_from(seconds).map(Duration::from_secs).map_err(D::Error::custom),
+        toml::Value::String(text) => {
+            let span: jiff::SignedDuration = text.parse().map_err(D::Error::custom)?;
+            Duration::try_from(span).map_err(D::Error::custom)
+        }
+        _ => Err(D::Error::custom("a span of time is a text such as \"30m\" or a number of seconds")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::load(None, &variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn the_replaced_systems_variables_suffice() {
+        let config = load(&[
+            ("LISTEN_PORT", "5000"),
+            ("COUCHDB_SERVICE_HOST", "couchdb"),
+            ("COUCHDB_SERVICE_PORT", "5985"),
+            ("COUCHDB_ADMIN_USER", "admin"),
+            ("COUCHDB_ADMIN_PASSWORD", "123"),
+            ("BUILDKIT_HOST", "unix:///run/buildkit/buildkitd.sock"),
+        ])
+        .unwrap();
+        assert_eq!(config.listen.port(), 5000);
+        assert_eq!(config.engine.buildkit.as_deref(), Some("unix:///run/buildkit/buildkitd.sock"));
+        let couchdb = config.identity.couchdb.unwrap();
+        assert_eq!((couchdb.host.as_str(), couchdb.port, couchdb.user.as_str()), ("couchdb", 5985, "admin"));
+    }
+
+    #[test]
+    fn own_variables_win_and_unknown_ones_are_refused() {
+        let config = load(&[("BUILDKIT_HOST", "a"), ("KILN_ENGINE__BUILDKIT", "b"), ("KILN_LIMITS__DEADLINE", "90s")]);
+        let config = config.unwrap();
+        assert_eq!(config.engine.buildkit.as_deref(), Some("b"));
+        assert_eq!(config.limits.deadline, Duration::from_secs(90));
+        assert!(load(&[("KILN_ENGINE__ADRESS", "b")]).is_err());
+        assert!(load(&[("KILN_LIMITS__QUEUE", "many")]).is_err());
+        assert!(load(&[("LISTEN_PORT", "x")]).is_err());
+        assert!(load(&[("KILN_TEST_REGISTRY", "x")]).is_ok());
+    }
+}

@@ -1,0 +1,46 @@
+//! HTTP surfaces, each with its own dialect for requests, answers and errors.
+
+mod base64_text;
+pub mod native;
+pub mod openserverless;
+pub mod probes;
+
+use http::Uri;
+
+/// The door that a path belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Door {
+    /// The builder API of OpenServerless.
+    OpenServerless,
+    /// Kiln's own API.
+    Native,
+    /// Probes, and paths that no door knows.
+    Plain,
+}
+
+impl Door {
+    /// Decides by the path alone, so that errors of any layer can speak the right dialect.
+    #[must_use]
+    pub fn of(uri: &Uri) -> Self {
+        let path = uri.path();
+        let below =
+            |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if below("/system") || below("/api/v1/build") {
+            Self::OpenServerless
+        } else if below("/v1") {
+            Self::Native
+        } else {
+            Self::Plain
+        }
+    }
+
+    /// The word in metrics and audit lines.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenServerless => "openserverless",
+            Self::Native => "native",
+            Self::Plain => "plain",
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Kiln's own API: builds as JSON, logs as server-sent events, errors as problem details.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, Query, State, rejection::JsonRejection},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+    routing::{get, post},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures_util::stream;
+use http::{HeaderMap, StatusCode};
+use kiln_auth::{Identity, Target};
+use kiln_backends::BuildId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::base64_text::decode;
+use crate::{
+    builds::{Builds, QueueFull, Receipt, Refused, Request, Submission},
+    ledger::{Build, LedgerError},
+    log::{Reader, Record},
+    recipes::Kind,
+    registry::{BaseRef, ProcessRegistry},
+    rescue::problem,
+    stack::Guard,
+};
+
+/// A comment line so often keeps proxies from closing a quiet stream.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// The longest requirements file, bytes.
+const FILE_AT_MOST: usize = 5_000_000;
+/// The longest list.
+const LIST_AT_MOST: u32 = 100;
+
+/// What the handlers need.
+#[derive(Clone, Debug)]
+pub struct Native {
+    /// Builds.
+    pub builds: Builds,
+    /// Where images go.
+    pub registry: Arc<ProcessRegistry>,
+}
+
+/// The door's routes.
+pub fn routes(native: &Native, guard: &Guard) -> Router {
+    Router::new()
+        .route("/v1/builds", guard.protect(get(list).post(create)))
+        .route("/v1/builds/{id}", guard.protect(get(one)))
+        .route("/v1/builds/{id}/log", guard.protect(get(log)))
+        .route("/v1/builds/{id}/cancel", guard.protect(post(cancel)))
+        .with_state(native.clone())
+}
+
+#[derive(Debug, Deserialize)]
+struct LogParams {
+    #[serde(default)]
+    follow: bool,
+    #[serde(default)]
+    after: u64,
+}
+
+/// A build to be made. Without a file the base gets a new name only.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewBuild {
+    source: String,
+    target: String,
+    kind: Option<Kind>,
+    file: Option<String>,
+}
+
+async fn create(
+    State(native): State<Native>,
+    Extension(identity): Extension<Identity>,
+    body: Result<Json<NewBuild>, JsonRejection>,
+) -> Response {
+    let submission = match body.map_err(|e| e.body_text()).and_then(|Json(body)| submission(&native, &identity, body)) {
+        Ok(submission) => submission,
+        Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
+    };
+    let id = match native.builds.accept(submission).await {
+        Ok(Receipt::Queued(id)) => id,
+        Ok(Receipt::Existing(build)) => build.id,
+        Err(refused) => return refusal(&refused),
+    };
+    match native.builds.get(identity.user(), id).await {
+        Ok(Some(build)) => (StatusCode::ACCEPTED, Json(describe(&build))).into_response(),
+        Ok(None) => missing(),
+        Err(error) => internal(&error),
+    }
+}
+
+fn submission(native: &Native, identity: &Identity, body: NewBuild) -> Result<Submission, String> {
+    let target = Target::parse(&body.target).map_err(|e| format!("target: {e}"))?;
+    let target = identity.scope().admit(target).map_err(|e| format!("target: {e}"))?;
+    let source = BaseRef::parse(&body.source).map_err(|e| format!("source: {e}"))?;
+    let file = body.file.map(|file| decode(&file).ok_or("file: no standard base64")).transpose()?;
+    if file.as_ref().is_some_and(|file| file.len() > FILE_AT_MOST) {
+        return Err(format!("file: longer than {FILE_AT_MOST} bytes"));
+    }
+    if file.is_some() && body.kind.is_none() {
+        return Err("kind: needed with a file".to_owned());
+    }
+    let request = Request {
+        source: source.to_string(),
+        kind: body.kind,
+        extend: file.is_some(),
+        any_target: identity.scope().is_unbounded(),
+    };
+    Submission::new("native", identity, &native.registry, target, request, file).map_err(|e| e.to_string())
+}
+
+fn refusal(refused: &Refused) -> Response {
+    tracing::warn!(error = %refused, "a build was not accepted");
+    match refused {
+        Refused::Queue(QueueFull::Owner(_)) => problem(StatusCode::TOO_MANY_REQUESTS, &refused.to_string()),
+        Refused::Ledger(_) | Refused::Seal(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
+        _ => problem(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string()),
+    }
+}
+
+async fn list(State(Native { builds, .. }): State<Native>, Extension(identity): Extension<Identity>) -> Response {
+    match builds.newest(identity.user(), LIST_AT_MOST).await {
+        Ok(builds) => Json(json!({ "builds": builds.iter().map(describe).collect::<Vec<_>>() })).into_response(),
+        Err(error) => internal(&error),
+    }
+}
+
+async fn one(
+    State(Native { builds, .. }): State<Native>,
+    Extension(identity): Extension<Identity>,
+    Path(id): Path<String>,
+) -> Response {
+    let Ok(id) = id.parse() else { return missing() };
+    match builds.get(identity.user(), id).await {
+        Ok(Some(build)) => Json(describe(&build)).into_response(),
+        Ok(None) => missing(),
+        Err(error) => internal(&error),
+    }
+}
+
+async fn cancel(
+    State(Native { builds, .. }): State<Native>,
+    Extension(identity): Extension<Identity>,
+    Path(id): Path<String>,
+) -> Response {
+    let Ok(id) = id.parse::<BuildId>() else { return missing() };
+    match builds.cancel(identity.user(), id).await {
+        Ok(Some(state)) => {
+            (StatusCode::ACCEPTED, Json(json!({ "id": id.to_string(), "state": state.as_str() }))).into_response()
+        }
+        Ok(None) => missing(),
+        Err(error) => internal(&error),
+    }
+}
+
+/// The log as server-sent events; `Last-Event-ID`, or `after`, is the last record already seen.
+async fn log(
+    State(Native { builds, .. }): State<Native>,
+    Extension(identity): Extension<Identity>,
+    Path(id): Path<String>,
+    Query(params): Query<LogParams>,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(id) = id.parse() else { return missing() };
+    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    match builds.log(identity.user(), id, seen.unwrap_or(params.after), params.follow).await {
+        Ok(Some(reader)) => {
+            let events = stream::unfold(reader, |mut reader| async { Some((next(&mut reader).await?, reader)) });
+            Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
+        }
+        Ok(None) => missing(),
+        Err(error) => internal(&error),
+    }
+}
+
+async fn next(reader: &mut Reader) -> Option<Result<Event, Infallible>> {
+    match reader.next().await {
+        Ok(record) => record.map(|record| Ok(event(&record))),
+        Err(error) => {
+            tracing::error!(%error, "a log can't be read");
+            None
+        }
+    }
+}
+
+/// `text` where the bytes are UTF-8, else `base64`: output may be cut within a character.
+fn event(record: &Record) -> Event {
+    let (field, value) = match std::str::from_utf8(&record.bytes) {
+        Ok(text) => ("text", text.to_owned()),
+        Err(_) => ("base64", BASE64_STANDARD.encode(&record.bytes)),
+    };
+    let data = json!({ "time": record.time.to_string(), "step": record.step, field: value });
+    Event::default().id(record.seq.to_string()).event(record.kind.as_str()).data(data.to_string())
+}
+
+fn describe(build: &Build) -> Value {
+    json!({
+        "id": build.id.to_string(),
+        "owner": build.owner().as_str(),
+        "state": build.state.as_str(),
+        "source": build.request.source,
+        "kind": build.request.kind,
+        "image": format!("{}/{}", build.registry, build.target),
+        "digest": build.digest,
+        "extender": build.extender,
+        "attempt": build.attempt,
+        "accepted": build.accepted_at.to_string(),
+        "started": build.started_at.map(|t| t.to_string()),
+        "finished": build.finished_at.map(|t| t.to_string()),
+        "failure": build.failure,
+    })
+}
+
+fn missing() -> Response {
+    problem(StatusCode::NOT_FOUND, "no such build")
+}
+
+fn internal(error: &LedgerError) -> Response {
+    tracing::error!(%error, "the ledger failed");
+    problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
+}

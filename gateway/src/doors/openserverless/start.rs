@@ -1,0 +1,99 @@
+//! `POST …/build/start`: takes a build and answers as soon as it is durably queued.
+
+use axum::{
+    Extension,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use kiln_auth::{Identity, ScopedTarget, Target};
+use serde_json::{Map, Value};
+
+use super::{
+    OpenServerless,
+    envelope::ok,
+    fields::{self, Fault, bad},
+    refused, require_environment,
+};
+use crate::{
+    builds::{Receipt, Request, Submission},
+    registry::BaseRef,
+};
+
+pub(super) async fn start(
+    State(door): State<OpenServerless>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if let Err(fault) = require_environment(&identity, true) {
+        return fault.into_response();
+    }
+    let submission = match submission(&door, &identity, &headers, &body) {
+        Ok(submission) => submission,
+        Err(fault) => return fault.into_response(),
+    };
+    match door.builds.accept(submission).await {
+        Ok(Receipt::Queued(id)) => {
+            let job = format!("build-{}-{id}", identity.user());
+            let message = format!("Build process initiated successfully. Job: {job}");
+            let data = Map::from_iter([("id".to_owned(), id.to_string().into()), ("job_name".to_owned(), job.into())]);
+            ok(StatusCode::OK, &message, data)
+        }
+        // Only `ensure` gives a key by which builds are found again.
+        Ok(Receipt::Existing(_)) => super::error(StatusCode::INTERNAL_SERVER_ERROR, "Build process failed."),
+        Err(error) => refused(&error),
+    }
+}
+
+fn submission(
+    door: &OpenServerless,
+    identity: &Identity,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Submission, Fault> {
+    fields::require_json(headers)?;
+    let object = fields::object(body, "build")?;
+    let source = fields::text(&object, "source")?;
+    let target = fields::text(&object, "target")?;
+    let word = fields::text(&object, "kind")?;
+    let target = scoped(identity, target)?;
+    let source = BaseRef::parse(source).map_err(|e| bad(format!("Invalid source for the build: {e}.")))?;
+    let kind = fields::kind(word, object.contains_key("file"))?;
+    let file = object.get("file").map(fields::file).transpose()?;
+    let request = Request {
+        source: source.to_string(),
+        kind,
+        extend: file.is_some(),
+        any_target: identity.scope().is_unbounded(),
+    };
+    complete(door, identity, target, request, file)
+}
+
+/// Adds where the image goes and what of the user's settings the run will need.
+pub(super) fn complete(
+    door: &OpenServerless,
+    identity: &Identity,
+    target: ScopedTarget,
+    request: Request,
+    file: Option<Vec<u8>>,
+) -> Result<Submission, Fault> {
+    Submission::new("openserverless", identity, &door.registry, target, request, file).map_err(|e| bad(e.to_string()))
+}
+
+/// The real service compares what stands before the first `:` with the user, and nothing else;
+/// here the rest must be a tag too.
+fn scoped(identity: &Identity, text: &str) -> Result<ScopedTarget, Fault> {
+    let invalid = || bad("Invalid target for the build.");
+    let target = Target::parse(text).map_err(|_| invalid())?;
+    if !identity.scope().is_unbounded() && target.repository() != identity.user().as_str() {
+        return Err(invalid());
+    }
+    identity.scope().admit(target).map_err(|_| invalid())
+}
+
+/// The fields of an answer as a map.
+pub(super) fn data<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}

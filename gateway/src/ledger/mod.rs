@@ -1,0 +1,271 @@
+//! The durable record of builds: accepted means in here.
+//!
+//! One writer commits what many callers ask for in groups, so that a `fsync` is shared by all who
+//! wait for it; readers have connections of their own and never wait for the writer.
+
+mod row;
+mod seal;
+mod write;
+
+use std::{path::Path, time::Duration};
+
+use aws_lc_rs::{hmac, rand};
+use kiln_auth::UserName;
+use kiln_backends::{BuildId, Failure, InstanceId, TenantKey};
+use sqlx::{
+    Row as _, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+pub use row::{Accepted, Build, Change, Cleanup, Content, NewBuild, State};
+pub use seal::Seal;
+use write::{Write, Writer};
+
+/// How long a statement waits for another process's lock, such as a backup's.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Readers: enough to keep two cores busy with index look-ups.
+const READERS: u32 = 4;
+
+/// The ledger of this installation.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    readers: SqlitePool,
+    writer: Writer,
+    instance: InstanceId,
+    tenant_key: hmac::Key,
+}
+
+/// The ledger can't do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The database failed: disk full, permissions, corruption.
+    #[error("the ledger failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// It was written by a newer Kiln, or its migration failed.
+    #[error("the ledger can't be used by this version: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A stored row can't be read.
+    #[error("a row of the ledger can't be read: {0}")]
+    Corrupt(String),
+    /// The writer has stopped.
+    #[error("the ledger is closed")]
+    Closed,
+}
+
+impl Ledger {
+    /// Opens the ledger in `folder`, making it if there is none.
+    ///
+    /// # Errors
+    /// When the database can't be opened, or a newer Kiln has written it.
+    pub async fn open(folder: &Path) -> Result<Self, LedgerError> {
+        let options = SqliteConnectOptions::new()
+            .filename(folder.join("ledger.sqlite"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let single = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!("src/ledger/migrations").run(&single).await?;
+        let (instance, tenant_key) = installation(&single).await?;
+        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { readers, writer: Writer::start(single), instance, tenant_key })
+    }
+
+    /// This installation's identity.
+    #[must_use]
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// What keeps this owner's steps apart from everybody else's.
+    #[must_use]
+    pub fn tenant_key(&self, owner: &UserName) -> TenantKey {
+        let tag = hmac::sign(&self.tenant_key, owner.as_str().as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(tag.as_ref());
+        TenantKey::new(hash)
+    }
+
+    /// Records a build. When this returns `Ok` the build outlives a power cut.
+    ///
+    /// # Errors
+    /// When nothing was recorded.
+    pub async fn accept(&self, build: NewBuild) -> Result<Accepted, LedgerError> {
+        self.write(|reply| Write::Accept(Box::new(build), reply)).await
+    }
+
+    /// Takes a queued build for a new attempt; `None` if it isn't queued any more.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn claim(&self, id: BuildId, lease: Duration) -> Result<Option<u32>, LedgerError> {
+        self.write(|reply| Write::Claim(id, lease, reply)).await
+    }
+
+    /// Moves a build on, if `attempt` still holds it in state `from`.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn transition(&self, id: BuildId, attempt: u32, from: State, to: Change) -> Result<bool, LedgerError> {
+        self.write(|reply| Write::Transition(id, attempt, from, to, reply)).await
+    }
+
+    /// Notes that the owner wants a build to stop. A queued one is cancelled at once.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn request_cancel(&self, id: BuildId, failure: Failure) -> Result<Option<State>, LedgerError> {
+        self.write(|reply| Write::Cancel(id, failure, reply)).await
+    }
+
+    /// Puts the builds of a dead process back into the queue, or ends those begun too often.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn recover(&self, crashes_at_most: u32, interrupted: Failure) -> Result<u64, LedgerError> {
+        self.write(|reply| Write::Recover(crashes_at_most, interrupted, reply)).await
+    }
+
+    /// Removes finished builds and returns their ids.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn remove_finished(&self, which: Cleanup) -> Result<Vec<BuildId>, LedgerError> {
+        self.write(|reply| Write::Remove(which, reply)).await
+    }
+
+    /// Remembers which extender a base has for a kind.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn remember_extender(&self, base: &str, kind: &str, extender: &str) -> Result<(), LedgerError> {
+        let row = [base.to_owned(), kind.to_owned(), extender.to_owned()];
+        self.write(|reply| Write::Extender(row, reply)).await
+    }
+
+    /// Which extender a base was seen to have.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn extender(&self, base: &str, kind: &str) -> Result<Option<String>, LedgerError> {
+        let query = sqlx::query_scalar("SELECT extender FROM extenders WHERE base = ? AND kind = ?");
+        Ok(query.bind(base).bind(kind).fetch_optional(&self.readers).await?)
+    }
+
+    /// A build of this owner. Another's is `None`, as if it didn't exist.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn get(&self, owner: &UserName, id: BuildId) -> Result<Option<Build>, LedgerError> {
+        let query = sqlx::query("SELECT * FROM builds WHERE id = ? AND owner = ?");
+        let row = query.bind(&id.0.as_bytes()[..]).bind(owner.as_str()).fetch_optional(&self.readers).await?;
+        row.as_ref().map(Build::from_row).transpose()
+    }
+
+    /// A build, whoever owns it: for the runner, never for a door.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn load(&self, id: BuildId) -> Result<Option<Build>, LedgerError> {
+        let query = sqlx::query("SELECT * FROM builds WHERE id = ?");
+        let row = query.bind(&id.0.as_bytes()[..]).fetch_optional(&self.readers).await?;
+        row.as_ref().map(Build::from_row).transpose()
+    }
+
+    /// The build that this owner's `ensure` made for the content.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn by_content(&self, owner: &UserName, content_id: &str) -> Result<Option<Build>, LedgerError> {
+        let query = sqlx::query("SELECT * FROM builds WHERE owner = ? AND content_id = ?");
+        let row = query.bind(owner.as_str()).bind(content_id).fetch_optional(&self.readers).await?;
+        row.as_ref().map(Build::from_row).transpose()
+    }
+
+    /// The newest builds of an owner, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn newest(&self, owner: &UserName, limit: u32) -> Result<Vec<Build>, LedgerError> {
+        let query = sqlx::query("SELECT * FROM builds WHERE owner = ? ORDER BY seq DESC LIMIT ?");
+        let rows = query.bind(owner.as_str()).bind(limit).fetch_all(&self.readers).await?;
+        rows.iter().map(Build::from_row).collect()
+    }
+
+    /// The file that came with a build.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn file(&self, id: BuildId) -> Result<Option<Vec<u8>>, LedgerError> {
+        let query = sqlx::query_scalar("SELECT bytes FROM files WHERE build = ?");
+        Ok(query.bind(&id.0.as_bytes()[..]).fetch_optional(&self.readers).await?)
+    }
+
+    /// Every build without a terminal state, in the order of acceptance.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn unfinished(&self) -> Result<Vec<Build>, LedgerError> {
+        let query = sqlx::query("SELECT * FROM builds WHERE state IN ('queued', 'running', 'pushed') ORDER BY seq");
+        query.fetch_all(&self.readers).await?.iter().map(Build::from_row).collect()
+    }
+
+    /// Whether a build of the same target that was accepted later has already been committed.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn later_committed(&self, build: &Build) -> Result<bool, LedgerError> {
+        let query = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM builds WHERE registry = ? AND repository = ? AND tag = ? AND seq > ? \
+             AND state = 'succeeded')",
+        );
+        let query = query.bind(&build.registry).bind(build.target.repository()).bind(build.target.tag());
+        Ok(query.bind(build.seq).fetch_one(&self.readers).await?)
+    }
+
+    /// Writes a consistent copy to `file`, which must not exist, while builds go on.
+    ///
+    /// # Errors
+    /// When the copy can't be written.
+    pub async fn backup(&self, file: &Path) -> Result<(), LedgerError> {
+        let path = file.to_str().ok_or_else(|| LedgerError::Corrupt("the path isn't UTF-8".to_owned()))?;
+        sqlx::query("VACUUM INTO ?").bind(path).execute(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Proves that a write reaches the disk.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub async fn check(&self) -> Result<(), LedgerError> {
+        self.write(Write::Check).await
+    }
+
+    async fn write<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, LedgerError>>) -> Write,
+    ) -> Result<T, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.writer.send(make(reply)).await?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+}
+
+/// Reads the installation's identity, or makes it in a new ledger.
+async fn installation(pool: &SqlitePool) -> Result<(InstanceId, hmac::Key), LedgerError> {
+    let mut secret = [0; 32];
+    rand::fill(&mut secret).map_err(|_| LedgerError::Corrupt("no random numbers".to_owned()))?;
+    let fresh = Uuid::new_v4();
+    sqlx::query("INSERT INTO installation VALUES (1, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(&fresh.as_bytes()[..])
+        .bind(&secret[..])
+        .execute(pool)
+        .await?;
+    let row = sqlx::query("SELECT instance, tenant_key FROM installation").fetch_one(pool).await?;
+    let instance = Uuid::from_slice(row.try_get(0)?).map_err(|e| LedgerError::Corrupt(e.to_string()))?;
+    Ok((InstanceId(instance), hmac::Key::new(hmac::HMAC_SHA256, row.try_get(1)?)))
+}

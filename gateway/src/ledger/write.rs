@@ -1,0 +1,272 @@
+//! The ledger's one writer: takes what waits, applies it in one transaction, answers after the sync.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+use kiln_backends::{BuildId, Failure};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::{
+    LedgerError,
+    row::{Accepted, Build, Change, Cleanup, NewBuild, State},
+};
+
+/// How many writes may share a sync; more would only make the first of them wait.
+const GROUP: usize = 256;
+
+type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
+
+/// One thing to be written, with where the answer goes.
+pub(super) enum Write {
+    Accept(Box<NewBuild>, Reply<Accepted>),
+    Claim(BuildId, Duration, Reply<Option<u32>>),
+    Transition(BuildId, u32, State, Change, Reply<bool>),
+    Cancel(BuildId, Failure, Reply<Option<State>>),
+    Recover(u32, Failure, Reply<u64>),
+    Remove(Cleanup, Reply<Vec<BuildId>>),
+    Extender([String; 3], Reply<()>),
+    Check(Reply<()>),
+}
+
+/// Answers that wait for the commit.
+type Answers = Vec<Box<dyn FnOnce(Result<(), LedgerError>) + Send>>;
+
+#[derive(Clone, Debug)]
+pub(super) struct Writer(mpsc::Sender<Write>);
+
+impl Writer {
+    pub(super) fn start(pool: SqlitePool) -> Self {
+        let (sender, receiver) = mpsc::channel(GROUP);
+        tokio::spawn(write_groups(pool, receiver));
+        Self(sender)
+    }
+
+    pub(super) async fn send(&self, write: Write) -> Result<(), LedgerError> {
+        self.0.send(write).await.map_err(|_| LedgerError::Closed)
+    }
+}
+
+async fn write_groups(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while waiting.recv_many(&mut group, GROUP).await > 0 {
+        let mut answers = Answers::new();
+        let committed = commit(&pool, &mut group, &mut answers).await;
+        if let Err(error) = &committed {
+            tracing::error!(%error, writes = answers.len() + group.len(), "a group of writes was not committed");
+        }
+        // Writes that were never applied drop their reply, which their callers see as an error.
+        group.clear();
+        let failed = committed.err().map(|e| e.to_string());
+        for answer in answers {
+            answer(failed.as_ref().map_or(Ok(()), |e| Err(LedgerError::Corrupt(e.clone()))));
+        }
+    }
+}
+
+async fn commit(pool: &SqlitePool, group: &mut Vec<Write>, answers: &mut Answers) -> Result<(), LedgerError> {
+    let mut transaction = pool.begin().await?;
+    let mut plain = Vec::new();
+    for write in group.drain(..) {
+        match write {
+            // Acceptances without a key can't meet each other, so they go in together.
+            Write::Accept(build, reply) if build.content.is_none() => plain.push((build, reply)),
+            other => apply(&mut transaction, other, answers).await?,
+        }
+    }
+    insert(&mut transaction, plain, answers).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Sends `value` once it is committed.
+fn answer<T: Send + 'static>(answers: &mut Answers, reply: Reply<T>, value: T) {
+    answers.push(Box::new(move |committed| {
+        let _ = reply.send(committed.map(|()| value));
+    }));
+}
+
+async fn apply(db: &mut SqliteConnection, write: Write, answers: &mut Answers) -> Result<(), LedgerError> {
+    match write {
+        Write::Accept(build, reply) => accept_unique(db, build, reply, answers).await?,
+        Write::Claim(id, lease, reply) => answer(answers, reply, claim(db, id, lease).await?),
+        Write::Transition(id, attempt, from, to, reply) => {
+            answer(answers, reply, transition(db, id, attempt, from, to).await?);
+        }
+        Write::Cancel(id, failure, reply) => answer(answers, reply, cancel(db, id, failure).await?),
+        Write::Recover(most, failure, reply) => answer(answers, reply, recover(db, most, failure).await?),
+        Write::Remove(which, reply) => answer(answers, reply, remove(db, which).await?),
+        Write::Extender([base, kind, extender], reply) => {
+            sqlx::query("INSERT OR REPLACE INTO extenders VALUES (?, ?, ?)")
+                .bind(base)
+                .bind(kind)
+                .bind(extender)
+                .execute(&mut *db)
+                .await?;
+            answer(answers, reply, ());
+        }
+        Write::Check(reply) => {
+            sqlx::query("UPDATE installation SET only_row = 1").execute(&mut *db).await?;
+            answer(answers, reply, ());
+        }
+    }
+    Ok(())
+}
+
+async fn accept_unique(
+    db: &mut SqliteConnection,
+    build: Box<NewBuild>,
+    reply: Reply<Accepted>,
+    answers: &mut Answers,
+) -> Result<(), LedgerError> {
+    if let Some(content) = &build.content {
+        let owner = build.target.owner().as_str().to_owned();
+        let query = sqlx::query("SELECT * FROM builds WHERE owner = ? AND content_id = ?");
+        let row = query.bind(&owner).bind(&content.id).fetch_optional(&mut *db).await?;
+        if let Some(existing) = row.as_ref().map(Build::from_row).transpose()? {
+            let gives_way = content.retry && matches!(existing.state, State::Failed | State::Cancelled);
+            if !gives_way {
+                answer(answers, reply, Accepted::Existing(Box::new(existing)));
+                return Ok(());
+            }
+            let query = sqlx::query("UPDATE builds SET content_id = NULL WHERE id = ?");
+            query.bind(&existing.id.0.as_bytes()[..]).execute(&mut *db).await?;
+        }
+    }
+    insert(db, vec![(build, reply)], answers).await
+}
+
+async fn insert(
+    db: &mut SqliteConnection,
+    builds: Vec<(Box<NewBuild>, Reply<Accepted>)>,
+    answers: &mut Answers,
+) -> Result<(), LedgerError> {
+    if builds.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::with_capacity(builds.len());
+    for (build, _) in &builds {
+        rows.push((build, serde_json::to_string(&build.request).map_err(|e| LedgerError::Corrupt(e.to_string()))?));
+    }
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
+        "INSERT INTO builds (id, owner, content_id, registry, repository, tag, request, sealed, state, accepted_at) ",
+    );
+    query.push_values(rows, |mut row, (build, request)| {
+        row.push_bind(build.id.0.as_bytes().to_vec())
+            .push_bind(build.target.owner().as_str().to_owned())
+            .push_bind(build.content.as_ref().map(|c| c.id.clone()))
+            .push_bind(build.registry.clone())
+            .push_bind(build.target.repository().to_owned())
+            .push_bind(build.target.tag().to_owned())
+            .push_bind(request)
+            .push_bind(build.sealed.clone())
+            .push_bind(State::Queued.as_str())
+            .push_bind(build.accepted_at.as_millisecond());
+    });
+    query.push(" RETURNING id, seq");
+    // The order in which RETURNING gives rows isn't specified, so they are found by id.
+    let mut places = HashMap::new();
+    for row in query.build().fetch_all(&mut *db).await? {
+        places.insert(row.try_get::<Vec<u8>, _>(0)?, row.try_get::<i64, _>(1)?);
+    }
+    for (mut build, reply) in builds {
+        if let Some(bytes) = build.file.take() {
+            let query = sqlx::query("INSERT INTO files VALUES (?, ?)");
+            query.bind(build.id.0.as_bytes().to_vec()).bind(bytes).execute(&mut *db).await?;
+        }
+        let place = places.get(&build.id.0.as_bytes()[..]).copied();
+        let place = place.ok_or_else(|| LedgerError::Corrupt("an inserted row is gone".to_owned()))?;
+        answer(answers, reply, Accepted::New(place));
+    }
+    Ok(())
+}
+
+async fn claim(db: &mut SqliteConnection, id: BuildId, lease: Duration) -> Result<Option<u32>, LedgerError> {
+    let now = Timestamp::now().as_millisecond();
+    let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+    let query = sqlx::query_scalar(
+        "UPDATE builds SET state = 'running', attempt = attempt + 1, started_at = coalesce(started_at, ?), \
+         lease_until = ? WHERE id = ? AND state = 'queued' RETURNING attempt",
+    );
+    let query = query.bind(now).bind(now.saturating_add(lease)).bind(id.0.as_bytes().to_vec());
+    Ok(query.fetch_optional(db).await?)
+}
+
+async fn transition(
+    db: &mut SqliteConnection,
+    id: BuildId,
+    attempt: u32,
+    from: State,
+    to: Change,
+) -> Result<bool, LedgerError> {
+    let state = to.state();
+    let finished_at = state.is_terminal().then(|| Timestamp::now().as_millisecond());
+    let (digest, extender, failure) = match to {
+        Change::Pushed { digest, extender } => (Some(digest), extender, None),
+        Change::Failed(failure) | Change::Cancelled(failure) => (None, None, Some(text(&failure)?)),
+        Change::Succeeded | Change::Requeued => (None, None, None),
+    };
+    let query = sqlx::query(
+        "UPDATE builds SET state = ?1, finished_at = ?2, digest = coalesce(?3, digest), \
+         extender = coalesce(?4, extender), failure = ?5, lease_until = NULL, \
+         sealed = CASE WHEN ?2 IS NULL THEN sealed END WHERE id = ?6 AND attempt = ?7 AND state = ?8",
+    );
+    let query = query.bind(state.as_str()).bind(finished_at).bind(digest).bind(extender).bind(failure);
+    let query = query.bind(id.0.as_bytes().to_vec()).bind(attempt).bind(from.as_str());
+    let moved = query.execute(&mut *db).await?.rows_affected() == 1;
+    if moved && state.is_terminal() {
+        drop_file(db, id).await?;
+    }
+    Ok(moved)
+}
+
+async fn cancel(db: &mut SqliteConnection, id: BuildId, failure: Failure) -> Result<Option<State>, LedgerError> {
+    let bytes = id.0.as_bytes().to_vec();
+    let query = sqlx::query(
+        "UPDATE builds SET state = 'cancelled', finished_at = ?, failure = ?, sealed = NULL \
+         WHERE id = ? AND state = 'queued'",
+    );
+    let query = query.bind(Timestamp::now().as_millisecond()).bind(text(&failure)?).bind(bytes.clone());
+    if query.execute(&mut *db).await?.rows_affected() == 1 {
+        drop_file(db, id).await?;
+    }
+    let query = "UPDATE builds SET cancelled = 1 WHERE id = ? RETURNING state";
+    let state: Option<String> = sqlx::query_scalar(query).bind(bytes).fetch_optional(db).await?;
+    state.as_deref().map(State::parse).transpose()
+}
+
+async fn recover(db: &mut SqliteConnection, most: u32, interrupted: Failure) -> Result<u64, LedgerError> {
+    let now = Timestamp::now().as_millisecond();
+    sqlx::query("UPDATE builds SET crashes = crashes + 1 WHERE state = 'running'").execute(&mut *db).await?;
+    sqlx::query(
+        "UPDATE builds SET state = 'failed', finished_at = ?, failure = ?, sealed = NULL \
+         WHERE state = 'running' AND crashes >= ?",
+    )
+    .bind(now)
+    .bind(text(&interrupted)?)
+    .bind(most)
+    .execute(&mut *db)
+    .await?;
+    let requeued = sqlx::query("UPDATE builds SET state = 'queued', lease_until = NULL WHERE state = 'running'");
+    Ok(requeued.execute(db).await?.rows_affected())
+}
+
+async fn remove(db: &mut SqliteConnection, which: Cleanup) -> Result<Vec<BuildId>, LedgerError> {
+    let query = sqlx::query_scalar(
+        "DELETE FROM builds WHERE seq IN (SELECT seq FROM builds WHERE finished_at < ?1 \
+         AND (?2 IS NULL OR owner = ?2) LIMIT ?3) RETURNING id",
+    );
+    let query = query.bind(which.before.as_millisecond()).bind(which.owner.as_ref().map(|o| o.as_str().to_owned()));
+    let ids: Vec<Vec<u8>> = query.bind(which.limit).fetch_all(db).await?;
+    ids.iter().map(|id| Uuid::from_slice(id).map(BuildId).map_err(|e| LedgerError::Corrupt(e.to_string()))).collect()
+}
+
+/// A context isn't needed once its build has ended.
+async fn drop_file(db: &mut SqliteConnection, id: BuildId) -> Result<(), LedgerError> {
+    sqlx::query("DELETE FROM files WHERE build = ?").bind(id.0.as_bytes().to_vec()).execute(db).await?;
+    Ok(())
+}
+
+fn text(failure: &Failure) -> Result<String, LedgerError> {
+    serde_json::to_string(failure).map_err(|e| LedgerError::Corrupt(e.to_string()))
+}

@@ -1,0 +1,157 @@
+//! A build's output: append-only framed records, readable from any place while they grow and after.
+
+mod frame;
+mod reader;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use kiln_backends::BuildId;
+use tokio::sync::watch;
+
+pub use frame::{Record, RecordKind};
+pub use reader::Reader;
+pub use writer::Writer;
+
+/// The logs of all builds, below one folder.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    folder: Arc<Path>,
+    live: Arc<Mutex<HashMap<BuildId, watch::Sender<Mark>>>>,
+    bytes_at_most: u64,
+}
+
+/// How far a growing log has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Mark {
+    bytes: u64,
+    sealed: bool,
+}
+
+impl Logs {
+    /// The logs below `folder`, each of `bytes_at_most`.
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn open(folder: &Path, bytes_at_most: u64) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        Ok(Self { folder: folder.into(), live: Arc::default(), bytes_at_most })
+    }
+
+    /// Opens a build's log for appending; a record that a crash cut off is removed.
+    ///
+    /// # Errors
+    /// When the file can't be opened.
+    pub async fn append(&self, id: BuildId) -> io::Result<Writer> {
+        Writer::open(&self.path(id), self.mark(id), self.bytes_at_most).await
+    }
+
+    /// Reads a build's log from the record after `seq` on. With `follow` it waits for more until
+    /// the log is sealed; otherwise it ends where the log ends now.
+    #[must_use]
+    pub fn read(&self, id: BuildId, after: u64, follow: bool) -> Reader {
+        let growing = follow.then(|| self.mark(id).subscribe());
+        Reader::new(self.path(id), after, growing)
+    }
+
+    /// Tells the followers of a build that nothing will be appended any more.
+    pub fn seal(&self, id: BuildId) {
+        let sender = self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(sender) = sender {
+            sender.send_modify(|mark| mark.sealed = true);
+        }
+    }
+
+    /// Removes a build's log; that there is none is no error.
+    ///
+    /// # Errors
+    /// When the file can't be removed.
+    pub async fn remove(&self, id: BuildId) -> io::Result<()> {
+        self.seal(id);
+        match tokio::fs::remove_file(self.path(id)).await {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn mark(&self, id: BuildId) -> watch::Sender<Mark> {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.entry(id).or_insert_with(|| watch::Sender::new(Mark::default())).clone()
+    }
+
+    /// 256 folders by the last, random byte of the id: the first bytes are its time.
+    fn path(&self, id: BuildId) -> PathBuf {
+        let last = id.0.as_bytes()[15];
+        self.folder.join(format!("{last:02x}")).join(format!("{id}.log"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn texts(mut reader: Reader) -> Vec<(u64, String)> {
+        let mut all = Vec::new();
+        while let Some(record) = reader.next().await.unwrap() {
+            all.push((record.seq, String::from_utf8_lossy(&record.bytes).into_owned()));
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_follower_sees_every_record_once_and_ends_with_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::open(folder.path(), 1 << 20).unwrap();
+        let id = BuildId::new();
+        let follower = tokio::spawn(texts(logs.read(id, 0, true)));
+        let mut writer = logs.append(id).await.unwrap();
+        for text in ["one", "two", "three"] {
+            writer.write(&[(RecordKind::Stdout, 1, text.into())]).await.unwrap();
+        }
+        writer.sync().await.unwrap();
+        logs.seal(id);
+        let want = [(1, "one".to_owned()), (2, "two".to_owned()), (3, "three".to_owned())];
+        assert_eq!(follower.await.unwrap(), want);
+        assert_eq!(texts(logs.read(id, 1, false)).await, want[1..]);
+    }
+
+    #[tokio::test]
+    async fn a_torn_tail_is_cut_and_numbering_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::open(folder.path(), 1 << 20).unwrap();
+        let id = BuildId::new();
+        logs.append(id).await.unwrap().write(&[(RecordKind::Stdout, 1, "one".into())]).await.unwrap();
+        let path = logs.path(id);
+        let whole = fs::read(&path).unwrap();
+        for cut in 1..whole.len() {
+            let mut torn = whole.clone();
+            torn.extend_from_slice(&whole[..cut]);
+            fs::write(&path, &torn).unwrap();
+            logs.append(id).await.unwrap().write(&[(RecordKind::Stdout, 1, "two".into())]).await.unwrap();
+            assert_eq!(texts(logs.read(id, 0, false)).await, [(1, "one".to_owned()), (2, "two".to_owned())], "{cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn output_beyond_the_limit_is_dropped_with_a_word_and_the_end_still_fits() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::open(folder.path(), 200).unwrap();
+        let id = BuildId::new();
+        let mut writer = logs.append(id).await.unwrap();
+        for _ in 0..10 {
+            writer.write(&[(RecordKind::Stdout, 1, vec![b'x'; 60].into())]).await.unwrap();
+        }
+        writer.write(&[(RecordKind::End, 0, "succeeded".into())]).await.unwrap();
+        let mut kinds = Vec::new();
+        let mut reader = logs.read(id, 0, false);
+        while let Some(record) = reader.next().await.unwrap() {
+            kinds.push(record.kind);
+        }
+        assert_eq!(kinds, [RecordKind::Stdout, RecordKind::Stdout, RecordKind::Clipped, RecordKind::End]);
+    }
+}

@@ -1,0 +1,195 @@
+//! Puts the gateway together from its configuration and runs it until a stop signal.
+
+use std::{future::Future, io, path::Path, sync::Arc};
+
+use secrecy::ExposeSecret as _;
+
+use kiln_auth::{Cached, CouchDb, CouchDbConfig, IdentityProvider, Lifetimes, Providers, ScopeCheck, UsersFile};
+use kiln_backends::{
+    BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, InstanceId,
+    buildkit::{Address, Tls},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    builds::{Builds, Materials, Queue, Runner, RunnerSettings, recover, watch_disk, watch_engine, watch_retention},
+    config::{Config, Engine, Identity, Steps},
+    doors::{
+        native::Native,
+        openserverless::{Catalog, OpenServerless},
+        probes,
+    },
+    ledger::{Ledger, Seal},
+    listener,
+    log::Logs,
+    metrics::Metrics,
+    registry::{Network, RegistryClient, TrustStore},
+    stack::{self, Guard},
+};
+
+/// Kiln can't start.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct StartError {
+    what: String,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Serves until `stop` is done; then drains.
+///
+/// # Errors
+/// When a part can't be set up: the message names it and what to do.
+pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    let provider = provider(&config.identity)?;
+    std::fs::create_dir_all(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
+    let ledger = Ledger::open(&config.data_dir).await.map_err(failed("the ledger"))?;
+    let backend = backend(&config.engine, ledger.instance())?;
+    let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
+    let logs = Logs::open(&config.data_dir.join("logs"), config.limits.log).map_err(failed("the logs"))?;
+    let trust = trust(&config)?;
+    let registry = RegistryClient::new(&config.registry, config.registries.clone(), &network(&config)?)
+        .map_err(failed("the registry client"))?;
+    let catalog =
+        Catalog::load(config.openserverless.catalog_json.as_deref(), config.openserverless.catalog_file.as_deref());
+    let catalog = catalog.map_err(failed("openserverless.catalog"))?;
+    let public = bind(&config.listen.to_string(), "listen").await?;
+    let admin = bind(&config.admin_listen.to_string(), "admin_listen").await?;
+
+    let metrics = Metrics::new();
+    let queue = Queue::new(config.limits.queue, config.limits.queue_per_owner);
+    let process = Arc::new(config.registry.clone());
+    let materials = Materials {
+        instance: ledger.instance(),
+        registry,
+        process: Arc::clone(&process),
+        bases: config.bases.clone(),
+        steps: config.steps.clone(),
+        trust,
+        seal: seal.clone(),
+    };
+    let builds = Builds::new(ledger, logs, queue, seal, metrics.clone());
+    let recovered = recover(&builds).await.map_err(failed("recovery"))?;
+
+    let draining = CancellationToken::new();
+    let closing = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch_engine(builds.clone(), Arc::clone(&backend), draining.clone()));
+    tasks.spawn(watch_disk(builds.clone(), config.data_dir.clone(), config.limits.min_free, draining.clone()));
+    tasks.spawn(watch_retention(builds.clone(), config.limits.retention, draining.clone()));
+    let door = OpenServerless {
+        builds: builds.clone(),
+        registry: Arc::clone(&process),
+        catalog: Arc::new(catalog),
+        pull_host: config.openserverless.pull_host.as_deref().map(Into::into),
+    };
+    let native = Native { builds: builds.clone(), registry: process };
+    let guard = Guard::new(provider, config.limits.requests);
+    let router = stack::public(&door, &native, &guard, metrics.clone());
+    tracing::info!(listen = %address(&public), admin = %address(&admin), recovered, "kiln serves");
+    tasks.spawn(listener::serve(public, router, closing.clone()));
+    tasks.spawn(listener::serve(admin, probes::admin_routes(metrics, builds.clone()), closing.clone()));
+    let settings = RunnerSettings {
+        concurrency: config.limits.concurrency,
+        deadline: config.limits.deadline,
+        queue_deadline: config.limits.queue_deadline,
+    };
+    let runner = Runner::new(builds.clone(), backend, materials, settings);
+    let running = tokio::spawn(runner.run(draining.clone(), config.limits.drain));
+
+    stop.await;
+    tracing::info!(drain = ?config.limits.drain, "stopping: nothing is accepted any more, running builds may end");
+    builds.stop_accepting();
+    draining.cancel();
+    // Status and logs are answered until the last build has ended or was handed back.
+    let ended = running.await;
+    closing.cancel();
+    while tasks.join_next().await.is_some() {}
+    ended.map_err(failed("the runner"))
+}
+
+/// Kiln's own way to registries: the same proxy and authorities as its steps have.
+fn network(config: &Config) -> Result<Network, StartError> {
+    let Steps { http_proxy, https_proxy, no_proxy, ca_file, .. } = config.steps.clone();
+    let what = || format!("steps.ca_file {}", ca_file.as_deref().unwrap_or(Path::new("")).display());
+    let extra_ca = ca_file.as_ref().map(std::fs::read).transpose().map_err(failed(what()))?;
+    Ok(Network { http_proxy, https_proxy, no_proxy, extra_ca, ..Network::default() })
+}
+
+fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: impl Into<String>) -> impl FnOnce(E) -> StartError {
+    let what = what.into();
+    move |source| StartError { what, source: source.into() }
+}
+
+async fn bind(address: &str, key: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(failed(format!("{key} {address}")))
+}
+
+/// Where it really listens: the configured port may be 0, which lets the system choose.
+fn address(listener: &TcpListener) -> String {
+    listener.local_addr().map_or_else(|e| e.to_string(), |address| address.to_string())
+}
+
+/// The configured identity providers, in their order.
+fn provider(config: &Identity) -> Result<Arc<dyn IdentityProvider>, StartError> {
+    let check =
+        ScopeCheck::decide(config.strict_user_check.as_deref(), config.unchecked_targets, "identity.unchecked_targets");
+    let check = check.map_err(failed("STRICT_USER_CHECK"))?;
+    let mut providers: Vec<Arc<dyn IdentityProvider>> = Vec::new();
+    if let Some(path) = &config.users_file {
+        let users = UsersFile::open(path).map_err(failed(format!("identity.users_file {}", path.display())))?;
+        providers.push(Arc::new(users));
+    }
+    if let Some(couchdb) = &config.couchdb {
+        let password = couchdb.password().map_err(failed("identity.couchdb.password_file"))?;
+        let config = CouchDbConfig::from_variables(|name| match name {
+            "COUCHDB_SERVICE_HOST" => Some(couchdb.host.clone()),
+            "COUCHDB_SERVICE_PORT" => Some(couchdb.port.to_string()),
+            "COUCHDB_ADMIN_USER" => Some(couchdb.user.clone()),
+            "COUCHDB_ADMIN_PASSWORD" => password.as_ref().map(|password| password.expose_secret().to_owned()),
+            _ => None,
+        });
+        let couchdb = CouchDb::new(&config.map_err(failed("identity.couchdb"))?).map_err(failed("identity.couchdb"))?;
+        providers.push(Arc::new(couchdb));
+    }
+    if providers.is_empty() {
+        let missing = io::Error::other("set identity.users_file (see `kiln user add`) or COUCHDB_SERVICE_HOST");
+        return Err(failed("nobody could call")(missing));
+    }
+    let providers = Arc::new(Providers::new(providers, check));
+    Ok(Arc::new(Cached::new(providers, Lifetimes::default()).map_err(failed("the identity cache"))?))
+}
+
+/// The configured engine. It needn't answer yet.
+pub(crate) fn backend(engine: &Engine, instance: InstanceId) -> Result<Arc<dyn BuildBackend>, StartError> {
+    if let Some(text) = &engine.buildkit {
+        let what = format!("engine.buildkit {text}");
+        let address: Address = text.parse().map_err(failed(what.clone()))?;
+        let tls = engine.tls_dir.as_deref().map(|folder| tls(folder, engine.server_name.clone())).transpose()?;
+        let config = BuildkitdConfig { tls, insecure_engine: engine.insecure_engine, ..BuildkitdConfig::at(address) };
+        return Ok(Arc::new(BuildkitdBackend::new(config).map_err(failed(what))?));
+    }
+    if let Some(text) = &engine.docker {
+        let what = format!("engine.docker {text}");
+        let host: Address = text.parse().map_err(failed(what.clone()))?;
+        let config = DockerConfig { insecure_engine: engine.insecure_engine, ..DockerConfig::at(host, instance) };
+        return Ok(Arc::new(DockerBackend::new(config).map_err(failed(what))?));
+    }
+    let missing = io::Error::other("set engine.buildkit (BUILDKIT_HOST) or engine.docker (DOCKER_HOST)");
+    Err(failed("no engine")(missing))
+}
+
+fn tls(folder: &Path, server_name: Option<String>) -> Result<Tls, StartError> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read(&path).map_err(failed(format!("engine.tls_dir: {}", path.display())))
+    };
+    Ok(Tls { ca: read("ca.pem")?, cert: read("cert.pem")?, key: read("key.pem")?.into(), server_name })
+}
+
+fn trust(config: &Config) -> Result<Option<TrustStore>, StartError> {
+    let Some(path) = &config.steps.ca_file else { return Ok(None) };
+    let what = format!("steps.ca_file {}", path.display());
+    let pem = std::fs::read(path).map_err(failed(what.clone()))?;
+    TrustStore::with(&pem).map(Some).map_err(failed(what))
+}
