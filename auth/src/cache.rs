@@ -116,3 +116,127 @@ impl IdentityProvider for Cached {
         self.proved.try_get_with(fingerprint, flight).await.map_err(|refusal| Refusal::clone(&refusal))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+
+    use super::*;
+    use crate::UserName;
+
+    /// Answers one way and counts how often; waits for a permit before each answer.
+    struct Counting {
+        answer: Result<&'static str, Refusal>,
+        asked: AtomicUsize,
+        gate: Semaphore,
+    }
+
+    #[async_trait]
+    impl IdentityProvider for Counting {
+        fn name(&self) -> &'static str {
+            "counting"
+        }
+
+        async fn identify(&self, _: &Credential) -> Result<Identity, Refusal> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.gate.acquire().await.unwrap().forget();
+            self.answer.clone().map(|user| Identity::new(UserName::parse(user).unwrap(), "counting"))
+        }
+    }
+
+    fn cached(answer: Result<&'static str, Refusal>, lifetimes: Lifetimes) -> (Arc<Counting>, Arc<Cached>) {
+        let inner =
+            Arc::new(Counting { answer, asked: AtomicUsize::new(0), gate: Semaphore::new(Semaphore::MAX_PERMITS) });
+        let cached = Cached::new(Arc::clone(&inner) as Arc<dyn IdentityProvider>, lifetimes).unwrap();
+        (inner, Arc::new(cached))
+    }
+
+    fn token(text: &str) -> Credential {
+        Credential::parse(text.as_bytes()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_thousand_callers_with_one_token_cause_one_lookup() {
+        for answer in [Ok("devel"), Err(Refusal::NotMine), Err(Refusal::Rejected("blocked"))] {
+            let (inner, cached) = cached(answer.clone(), Lifetimes::default());
+            inner.gate.forget_permits(Semaphore::MAX_PERMITS);
+            let mut callers = JoinSet::new();
+            for _ in 0..1000 {
+                let cached = Arc::clone(&cached);
+                callers.spawn(async move { cached.identify(&token("u:k")).await.is_ok() });
+            }
+            while inner.asked.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+            inner.gate.add_permits(1);
+            while let Some(proved) = callers.join_next().await {
+                assert_eq!(proved.unwrap(), answer.is_ok());
+            }
+            assert_eq!(inner.asked.load(Ordering::SeqCst), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_leaves_does_not_take_the_others_answer_along() {
+        let (inner, cached) = cached(Ok("devel"), Lifetimes::default());
+        inner.gate.forget_permits(Semaphore::MAX_PERMITS);
+        let (first, second) = (Arc::clone(&cached), Arc::clone(&cached));
+        let first = tokio::spawn(async move { first.identify(&token("u:k")).await });
+        while inner.asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let second = tokio::spawn(async move { second.identify(&token("u:k")).await });
+        tokio::task::yield_now().await;
+        first.abort();
+        inner.gate.add_permits(2);
+        assert!(second.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn answers_expire() {
+        let short = Lifetimes { proved: Duration::from_millis(20), refused: Duration::from_millis(20) };
+        for answer in [Ok("devel"), Err(Refusal::NotMine)] {
+            let (inner, cached) = cached(answer, short);
+            let asked_again = async {
+                while inner.asked.load(Ordering::SeqCst) < 2 {
+                    let _ = cached.identify(&token("u:k")).await;
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(10), asked_again).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn unavailability_is_not_kept() {
+        let (inner, cached) = cached(Err(Refusal::unavailable(std::io::Error::other("down"))), Lifetimes::default());
+        for asked in 1..=3 {
+            assert!(matches!(cached.identify(&token("u:k")).await, Err(Refusal::Unavailable(_))));
+            assert_eq!(inner.asked.load(Ordering::SeqCst), asked);
+        }
+    }
+
+    #[tokio::test]
+    async fn different_tokens_never_share_an_answer() {
+        let (inner, cached) = cached(Ok("devel"), Lifetimes::default());
+        for (asked, text) in ["ab:c", "a:bc", "a:b", "ab:C", "a%00b:c"].into_iter().enumerate() {
+            cached.identify(&token(text)).await.unwrap();
+            assert_eq!(inner.asked.load(Ordering::SeqCst), asked + 1, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_bad_tokens_neither_grows_memory_nor_pushes_good_ones_out() {
+        let (_, cached) = cached(Err(Refusal::NotMine), Lifetimes::default());
+        let good = cached.fingerprint(&token("good:k"));
+        cached.proved.insert(good, Identity::new(UserName::parse("devel").unwrap(), "counting")).await;
+        for index in 0..3 * REFUSED_ENTRIES {
+            assert!(cached.identify(&token(&format!("u{index}:k"))).await.is_err());
+        }
+        cached.refused.run_pending_tasks().await;
+        assert!(cached.refused.entry_count() <= REFUSED_ENTRIES);
+        assert!(cached.identify(&token("good:k")).await.is_ok());
+    }
+}

@@ -149,7 +149,6 @@ impl fmt::Debug for Environment {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use super::*;
     use crate::Target;

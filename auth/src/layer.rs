@@ -138,3 +138,6 @@ impl<S: fmt::Debug> fmt::Debug for Authenticate<S> {
         f.debug_struct("Authenticate").field("inner", &self.inner).field("provider", &self.provider.name()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

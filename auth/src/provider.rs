@@ -82,7 +82,6 @@ impl IdentityProvider for Providers {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use super::*;
     use crate::{Target, UserName};

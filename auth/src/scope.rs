@@ -209,7 +209,6 @@ fn is_component(text: &str) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -81,7 +81,6 @@ fn digest(salt: &[u8], key: &SecretString) -> [u8; DIGEST_BYTES] {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 mod tests {
     use super::*;
 

@@ -130,11 +130,8 @@ impl UsersFile {
         // Asking the system takes about a microsecond, reading happens once per change: neither is
         // worth a trip to a blocking thread.
         let now = stamp(&self.path)?;
-        let (read_at, users) = &*self.users.read().unwrap_or_else(PoisonError::into_inner);
-        if *read_at == now {
-            return Ok(Arc::clone(users));
-        }
-        self.reread()
+        let (read_at, users) = self.users.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if read_at == now { Ok(users) } else { self.reread() }
     }
 
     fn reread(&self) -> Result<Arc<Users>, UsersFileError> {

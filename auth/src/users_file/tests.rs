@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+//! The file as it is written, read, changed and broken.
 
 use std::os::unix::fs::PermissionsExt;
 
