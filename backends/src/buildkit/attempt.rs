@@ -107,7 +107,8 @@ impl Attempt<'_> {
     async fn solve_until_settled(&self, connection: &Connection, session: &Session) -> Result<Exported, RunError> {
         let mut fold = Fold::default();
         let mut pause = BACKOFF;
-        for solve in 1.. {
+        let mut solve = 1;
+        loop {
             let reference = match solve {
                 1 => self.spec.attempt.to_string(),
                 again => format!("{}.{again}", self.spec.attempt),
@@ -131,14 +132,14 @@ impl Attempt<'_> {
                 Err(Verdict::Final(error)) => return Err(error),
                 Err(Verdict::Registry(failure)) if solve >= SOLVES => return Err(RunError::Build(failure)),
                 Err(Verdict::Registry(failure)) => {
-                    let text = format!("{}; trying again ({} of {SOLVES})", failure.message, solve + 1);
+                    solve += 1;
+                    let text = format!("{}; trying again ({solve} of {SOLVES})", failure.message);
                     self.events.emit(EventKind::Warning { text }).await;
                     self.interrupt.or(sleep(pause)).await?;
                     pause *= 2;
                 }
             }
         }
-        unreachable!("the last solve returns")
     }
 
     /// One solve with its status stream. Dropping the call is what cancels it on the daemon.

@@ -51,7 +51,8 @@ pub(super) fn judge(status: &tonic::Status, fold: &Fold, spec: &BuildSpec) -> Ve
             format!("the build may not fetch {source}{line}: only permitted bases and its own context may be used");
         return fail(Failure { step, ..Failure::new(Reason::SourceDenied, message) });
     }
-    if text.contains("failed to push") {
+    let exporting = step.as_ref().is_some_and(|step| step.name.starts_with("exporting to "));
+    if exporting || text.contains("failed to push") {
         let to = format!("{}/{}", spec.destination.registry, spec.destination.target.repository());
         if let Some(verdict) = registry::judge(Action::Push(&to), text) {
             return verdict;

@@ -177,3 +177,32 @@ impl Secrets for Offered {
         Ok(Response::new(GetSecretResponse { data: secret.expose_secret().to_vec() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_silent_twenty_seconds_after_its_last_ping() {
+        let (ping, pings) = watch::channel(Instant::now());
+        let server = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        let session = Session { id: "s".to_owned(), server, tasks: TaskTracker::new(), pings };
+        let pinged = Pinged(ping);
+        let began = Instant::now();
+        for _ in 0..3 {
+            advance(Duration::from_secs(15)).await;
+            let checked = pinged.check(Request::new(HealthCheckRequest::default())).await;
+            assert!(checked.is_ok());
+        }
+        session.silence().await;
+        assert_eq!(began.elapsed().as_secs(), 3 * 15 + SILENCE.as_secs());
+    }
+
+    #[test]
+    fn every_session_has_a_shared_key_of_its_own() {
+        let key = |id| headers(id).ok().and_then(|h| h.get("x-docker-expose-session-sharedkey").cloned());
+        assert!(key("one").is_some() && key("one") != key("two"));
+    }
+}

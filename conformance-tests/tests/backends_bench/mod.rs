@@ -43,6 +43,8 @@ macro_rules! backend_suite {
             a_broken_dockerfile_is_an_invalid_recipe
             a_push_needs_the_registrys_credentials
             a_private_base_needs_the_callers_credentials
+            a_token_serves_only_the_build_it_was_given_to
+            a_step_beyond_its_memory_is_out_of_memory
             a_registry_that_does_not_answer_is_tried_again
             contexts_that_look_alike_are_not_mixed_up
             a_layer_made_with_a_secret_stays_with_its_owner
