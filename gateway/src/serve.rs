@@ -109,11 +109,26 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
 }
 
 /// Kiln's own way to registries: the same proxy and authorities as its steps have.
-fn network(config: &Config) -> Result<Network, StartError> {
+pub(crate) fn network(config: &Config) -> Result<Network, StartError> {
     let Steps { http_proxy, https_proxy, no_proxy, ca_file, .. } = config.steps.clone();
     let what = || format!("steps.ca_file {}", ca_file.as_deref().unwrap_or(Path::new("")).display());
     let extra_ca = ca_file.as_ref().map(std::fs::read).transpose().map_err(failed(what()))?;
     Ok(Network { http_proxy, https_proxy, no_proxy, extra_ca, ..Network::default() })
+}
+
+/// An error with all its causes, for people.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        let words = deeper.to_string();
+        // Some errors repeat their source in their own words.
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = deeper.source();
+    }
+    text
 }
 
 fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: impl Into<String>) -> impl FnOnce(E) -> StartError {
@@ -131,7 +146,7 @@ fn address(listener: &TcpListener) -> String {
 }
 
 /// The configured identity providers, in their order.
-fn provider(config: &Identity) -> Result<Arc<dyn IdentityProvider>, StartError> {
+pub(crate) fn provider(config: &Identity) -> Result<Arc<dyn IdentityProvider>, StartError> {
     let check =
         ScopeCheck::decide(config.strict_user_check.as_deref(), config.unchecked_targets, "identity.unchecked_targets");
     let check = check.map_err(failed("STRICT_USER_CHECK"))?;
@@ -187,7 +202,7 @@ fn tls(folder: &Path, server_name: Option<String>) -> Result<Tls, StartError> {
     Ok(Tls { ca: read("ca.pem")?, cert: read("cert.pem")?, key: read("key.pem")?.into(), server_name })
 }
 
-fn trust(config: &Config) -> Result<Option<TrustStore>, StartError> {
+pub(crate) fn trust(config: &Config) -> Result<Option<TrustStore>, StartError> {
     let Some(path) = &config.steps.ca_file else { return Ok(None) };
     let what = format!("steps.ca_file {}", path.display());
     let pem = std::fs::read(path).map_err(failed(what.clone()))?;

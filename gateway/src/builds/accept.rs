@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kiln_auth::{Identity, ScopedTarget};
 use kiln_backends::BuildId;
 
-use super::{Builds, QueueFull, Request};
+use super::{Builds, Place, QueueFull, Request};
 use crate::{
     ledger::{Accepted, Build, Content, LedgerError, NewBuild},
     registry::{DestinationError, ProcessRegistry},
@@ -105,25 +105,29 @@ impl Builds {
             let settings = serde_json::to_vec(&submission.owner_settings).map_err(std::io::Error::from)?;
             Some(shared.seal.seal(id.0.as_bytes(), &settings)?)
         };
-        let target = submission.target.to_string();
-        let accepted = shared
-            .ledger
-            .accept(NewBuild {
-                id,
-                content: submission.content,
-                registry: submission.registry,
-                target: submission.target,
-                request: submission.request,
-                file: submission.file,
-                sealed,
-                accepted_at: Timestamp::now(),
-            })
-            .await?;
-        match accepted {
+        let build = NewBuild {
+            id,
+            content: submission.content,
+            registry: submission.registry,
+            target: submission.target,
+            request: submission.request,
+            file: submission.file,
+            sealed,
+            accepted_at: Timestamp::now(),
+        };
+        // A task of its own: a caller who goes away now must not leave a build that is in the
+        // ledger and in no queue.
+        let recorded = tokio::spawn(self.clone().record(build, place, submission.door)).await;
+        recorded.map_err(|_| LedgerError::Closed)?
+    }
+
+    async fn record(self, build: NewBuild, place: Place, door: &'static str) -> Result<Receipt, Refused> {
+        let (id, owner, target) = (build.id, build.target.owner().clone(), build.target.to_string());
+        match self.0.ledger.accept(build).await? {
             Accepted::New(_) => {
                 place.fill(id);
-                shared.metrics.accepted();
-                tracing::info!(target: "audit", action = "accept", user = %owner, build = %id, %target, door = submission.door, "build accepted");
+                self.0.metrics.accepted();
+                tracing::info!(target: "audit", action = "accept", user = %owner, build = %id, %target, door, "build accepted");
                 Ok(Receipt::Queued(id))
             }
             Accepted::Existing(build) => Ok(Receipt::Existing(build)),

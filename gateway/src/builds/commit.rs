@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Builds, attempt::Materials, running::Stop, turns::Turns};
+use super::{Builds, attempt::Materials, running::{Stop, Why}, turns::Turns};
 use crate::{
     ledger::{Build, Change, LedgerError, State},
     log::RecordKind,
@@ -37,8 +37,7 @@ impl Committer {
             return Ok(());
         }
         let change = if now.cancelled {
-            let message = format!("{} cancelled the build before its tag was moved", build.owner());
-            Change::Cancelled(Failure::new(Reason::CancelledByUser, message))
+            cancelled(&now)
         } else if shared.ledger.later_committed(&now).await? {
             let text = format!("a later build of {} was committed first; the tag stays with it", now.target);
             shared.note(now.id, RecordKind::Note, text).await;
@@ -61,7 +60,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Puts the tag; `None` when the process stops before it could.
+    /// Puts the tag, unless the build is cancelled before; `None` when the process stops first.
     async fn put(&self, build: &Build, materials: &Materials, stop: &Stop) -> Option<Change> {
         let failed = |reason, message: String| Some(Change::Failed(Failure::new(reason, message)));
         let Some(digest) = build.digest.as_deref() else {
@@ -73,8 +72,13 @@ impl Committer {
         };
         let mut pause = PAUSE;
         for tried in 1.. {
-            let put = materials.registry.put_tag(&push, &build.target, digest);
-            let error = match put.await {
+            // A put that has begun is not broken off by a cancel: nobody could say what became of it.
+            let put = tokio::select! {
+                biased;
+                () = stop.drained() => return None,
+                put = materials.registry.put_tag(&push, &build.target, digest) => put,
+            };
+            let error = match put {
                 Ok(()) => return Some(Change::Succeeded),
                 Err(error) => error,
             };
@@ -91,9 +95,18 @@ impl Committer {
                 }
                 _ => {}
             }
-            stop.token.run_until_cancelled(tokio::time::sleep(pause)).await?;
-            pause *= 2;
+            let _ = stop.token.run_until_cancelled(tokio::time::sleep(pause)).await;
+            match stop.why() {
+                Some(Why::Cancelled) => return Some(cancelled(build)),
+                Some(Why::Draining) => return None,
+                None => pause *= 2,
+            }
         }
         None
     }
+}
+
+fn cancelled(build: &Build) -> Change {
+    let message = format!("{} cancelled the build before its tag was moved", build.owner());
+    Change::Cancelled(Failure::new(Reason::CancelledByUser, message))
 }

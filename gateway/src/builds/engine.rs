@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use kiln_backends::{AttemptName, BuildBackend};
 use tokio_util::sync::CancellationToken;
 
@@ -17,31 +18,51 @@ const WITHIN: Duration = Duration::from_secs(30);
 pub async fn watch_engine(builds: Builds, backend: Arc<dyn BuildBackend>, stop: CancellationToken) {
     let mut was_good = false;
     while !stop.is_cancelled() {
-        let Some(health) = stop.run_until_cancelled(probe(&*backend)).await else { return };
+        let before = builds.engine();
+        let Some(health) = stop.run_until_cancelled(probe(&*backend, before.missing_since)).await else { return };
         let good = health.capabilities.is_some();
-        if good && !was_good {
-            sweep(&builds, &*backend).await;
+        if good && !was_good && stop.run_until_cancelled(sweep(&builds, &*backend)).await.is_none() {
+            return;
         }
-        report(&health, builds.engine().trouble.as_deref());
+        report(&health, before.trouble.as_deref());
         builds.0.metrics.engine(good);
         builds.0.engine.send_replace(health);
         was_good = good;
         let wait = if good { WHILE_GOOD } else { WHILE_BAD };
-        let _ = tokio::time::timeout(wait, stop.cancelled()).await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = builds.0.engine_lost.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 }
 
-async fn probe(backend: &dyn BuildBackend) -> EngineHealth {
-    match tokio::time::timeout(WITHIN, backend.probe()).await {
-        Ok(Ok(capabilities)) => EngineHealth { capabilities: Some(capabilities), trouble: None },
-        Ok(Err(error)) => EngineHealth { capabilities: None, trouble: Some(error.to_string()) },
-        Err(_) => EngineHealth { capabilities: None, trouble: Some(format!("no proof within {WITHIN:?}")) },
+impl Builds {
+    /// An attempt found the engine gone: the next ones wait until it was proved again.
+    pub(super) fn lost_engine(&self, trouble: &str) {
+        let missing_since = self.engine().missing_since.or_else(|| Some(Timestamp::now()));
+        let health = EngineHealth { capabilities: None, trouble: Some(trouble.to_owned()), missing_since };
+        tracing::warn!(trouble, "the engine went away; builds wait");
+        self.0.metrics.engine(false);
+        self.0.engine.send_replace(health);
+        self.0.engine_lost.notify_one();
     }
+}
+
+async fn probe(backend: &dyn BuildBackend, missing_since: Option<Timestamp>) -> EngineHealth {
+    let trouble = match tokio::time::timeout(WITHIN, backend.probe()).await {
+        Ok(Ok(capabilities)) => {
+            return EngineHealth { capabilities: Some(capabilities), trouble: None, missing_since: None };
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no proof within {WITHIN:?}"),
+    };
+    let missing_since = missing_since.or_else(|| Some(Timestamp::now()));
+    EngineHealth { capabilities: None, trouble: Some(trouble), missing_since }
 }
 
 async fn sweep(builds: &Builds, backend: &dyn BuildBackend) {
-    // At this moment nothing of this process is on the engine: what is there was left behind.
-    let ours = |name: &AttemptName| builds.0.running.has(name.build);
+    let ours = |name: &AttemptName| builds.0.running.has(name);
     match backend.sweep(&ours).await {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "leftovers of earlier attempts were removed from the engine"),

@@ -2,15 +2,24 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use kiln_backends::BuildId;
+use kiln_backends::{AttemptName, BuildId};
 use tokio_util::sync::CancellationToken;
 
 /// Running builds and what stops them.
 #[derive(Debug, Default)]
-pub(super) struct Running(Mutex<HashMap<BuildId, Stop>>);
+pub(super) struct Running(Mutex<Inside>);
+
+#[derive(Debug, Default)]
+struct Inside {
+    stops: HashMap<BuildId, Stop>,
+    draining: bool,
+}
 
 /// Why an attempt was stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,44 +32,69 @@ pub(super) enum Why {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stop {
+    /// Fires for whatever reason.
     pub(super) token: CancellationToken,
     cancelled: CancellationToken,
+    draining: CancellationToken,
+    /// The attempt that is on the engine, 0 before the first.
+    attempt: Arc<AtomicU32>,
 }
 
 impl Running {
     pub(super) fn enter(&self, id: BuildId) -> Stop {
         let stop = Stop::default();
-        self.lock().insert(id, stop.clone());
+        let mut inside = self.lock();
+        if inside.draining {
+            stop.drain();
+        }
+        inside.stops.insert(id, stop.clone());
         stop
     }
 
     pub(super) fn leave(&self, id: BuildId) {
-        self.lock().remove(&id);
+        self.lock().stops.remove(&id);
     }
 
     pub(super) fn cancel(&self, id: BuildId) {
-        if let Some(stop) = self.lock().get(&id) {
+        if let Some(stop) = self.lock().stops.get(&id) {
             stop.cancelled.cancel();
             stop.token.cancel();
         }
     }
 
-    pub(super) fn has(&self, id: BuildId) -> bool {
-        self.lock().contains_key(&id)
+    /// Whether exactly this attempt is this process's: an earlier one is a leftover.
+    pub(super) fn has(&self, name: &AttemptName) -> bool {
+        self.lock().stops.get(&name.build).is_some_and(|stop| stop.attempt.load(Ordering::Relaxed) == name.attempt)
     }
 
+    /// Stops what runs, and what begins from now on.
     pub(super) fn drain(&self) {
-        for stop in self.lock().values() {
-            stop.token.cancel();
-        }
+        let mut inside = self.lock();
+        inside.draining = true;
+        inside.stops.values().for_each(Stop::drain);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BuildId, Stop>> {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Stop {
+    /// Notes which attempt is on the engine from now on.
+    pub(super) fn begin(&self, attempt: u32) {
+        self.attempt.store(attempt, Ordering::Relaxed);
+    }
+
+    /// Returns once the process gives the build up, whatever its owner wants.
+    pub(super) async fn drained(&self) {
+        self.draining.cancelled().await;
+    }
+
+    fn drain(&self) {
+        self.draining.cancel();
+        self.token.cancel();
+    }
+
     /// Why it was stopped, if it was.
     pub(super) fn why(&self) -> Option<Why> {
         match (self.token.is_cancelled(), self.cancelled.is_cancelled()) {

@@ -1,17 +1,36 @@
 //! `kiln doctor`: checks what a gateway needs, part by part, and says what to do.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
-use kiln_backends::InstanceId;
+use kiln_auth::{Credential, Refusal, WskToken};
+use kiln_backends::{Capabilities, InstanceId};
+use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{ConfigArgs, exit, fail};
-use crate::{config::Config, serve};
+use crate::{
+    config::Config,
+    registry::{Authentication, Registries, RegistryClient, RegistryError, destination},
+    serve::{self, causes},
+};
+
+/// How long one part may take to answer.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// What was found about one part.
 struct Finding {
     part: &'static str,
-    result: Result<String, String>,
+    verdict: Verdict,
+    text: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    /// It works, but somebody should know.
+    Warning,
+    Bad,
 }
 
 pub(crate) async fn run(args: &ConfigArgs) -> ExitCode {
@@ -19,25 +38,155 @@ pub(crate) async fn run(args: &ConfigArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(exit::USAGE, &error),
     };
-    let findings = [engine(&config).await];
-    let mut healthy = true;
-    for Finding { part, result } in findings {
-        match result {
-            Ok(text) => println!("ok    {part}: {text}"),
-            Err(text) => {
-                healthy = false;
-                println!("FAIL  {part}: {text}");
-            }
-        }
+    let mut findings = vec![good("configuration", "it can be read")];
+    findings.push(data_dir(&config.data_dir, config.limits.min_free));
+    findings.push(authorities(&config));
+    findings.extend(engine(&config).await);
+    findings.extend(registry(&config).await);
+    findings.push(identity(&config).await);
+    for Finding { part, verdict, text } in &findings {
+        let word = match verdict {
+            Verdict::Good => "ok",
+            Verdict::Warning => "warn",
+            Verdict::Bad => "FAIL",
+        };
+        println!("{word:<5} {part}: {text}");
     }
-    ExitCode::from(u8::from(!healthy))
+    ExitCode::from(u8::from(findings.iter().any(|finding| finding.verdict == Verdict::Bad)))
 }
 
-async fn engine(config: &Config) -> Finding {
-    let probed = async {
-        let backend = serve::backend(&config.engine, InstanceId(Uuid::nil())).map_err(|e| e.to_string())?;
-        backend.probe().await.map_err(|e| e.to_string())
+fn good(part: &'static str, text: impl Into<String>) -> Finding {
+    Finding { part, verdict: Verdict::Good, text: text.into() }
+}
+
+fn warning(part: &'static str, text: impl Into<String>) -> Finding {
+    Finding { part, verdict: Verdict::Warning, text: text.into() }
+}
+
+fn bad(part: &'static str, text: impl Into<String>) -> Finding {
+    Finding { part, verdict: Verdict::Bad, text: text.into() }
+}
+
+/// Whether a file can be made there, and how much space is left.
+fn data_dir(folder: &Path, min_free: u64) -> Finding {
+    const PART: &str = "data_dir";
+    // What `serve` will make is tried where it would be made.
+    let existing = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    if let Err(error) = tempfile::tempfile_in(existing) {
+        return bad(
+            PART,
+            format!("{} can't be written: {error}; change its owner, or set data_dir", existing.display()),
+        );
+    }
+    match rustix::fs::statvfs(existing).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize)) {
+        Ok(free) if free < min_free => {
+            bad(PART, format!("{free} bytes are free and limits.min_free is {min_free}: no build would be accepted"))
+        }
+        Ok(free) => good(PART, format!("{} can be written, {} MiB are free", existing.display(), free >> 20)),
+        Err(error) => warning(PART, format!("free space is unknown: {error}")),
+    }
+}
+
+fn authorities(config: &Config) -> Finding {
+    const PART: &str = "CA";
+    match serve::trust(config) {
+        Ok(Some(_)) => good(PART, "steps trust steps.ca_file beside the public authorities"),
+        Ok(None) => good(PART, "steps trust what their base trusts; behind a proxy that opens TLS set steps.ca_file"),
+        Err(error) => bad(PART, causes(&error)),
+    }
+}
+
+async fn engine(config: &Config) -> Vec<Finding> {
+    const PART: &str = "engine";
+    let backend = match serve::backend(&config.engine, InstanceId(Uuid::nil())) {
+        Ok(backend) => backend,
+        Err(error) => return vec![bad(PART, causes(&error))],
     };
-    let result = probed.await.map(|capabilities| format!("{} {}", capabilities.engine, capabilities.version));
-    Finding { part: "engine", result }
+    let Capabilities { engine, version, platforms, atomic_tag, step_limits, warnings, .. } =
+        match timeout(WITHIN, backend.probe()).await {
+            Ok(Ok(capabilities)) => capabilities,
+            Ok(Err(error)) => return vec![bad(PART, format!("{error}; builds would wait for it"))],
+            Err(_) => return vec![bad(PART, format!("no answer within {WITHIN:?}; builds would wait for it"))],
+        };
+    let mut findings = vec![good(PART, format!("{engine} {version} for {}", platforms.join(", ")))];
+    if !atomic_tag {
+        findings.push(warning(PART, "it moves tags itself: pushes of one repository run one after the other"));
+    }
+    let wanted = [
+        ("steps.memory", config.steps.memory.is_some(), step_limits.memory),
+        ("steps.cpu_millis", config.steps.cpu_millis.is_some(), step_limits.cpu),
+        ("steps.processes", config.steps.processes.is_some(), step_limits.processes),
+    ];
+    for (key, set, enforced) in wanted {
+        if set && !enforced {
+            findings.push(warning(
+                PART,
+                format!("{key} is set, and this engine can't enforce it; limits.concurrency stands in"),
+            ));
+        }
+    }
+    findings.extend(warnings.into_iter().map(|text| warning(PART, text)));
+    findings
+}
+
+async fn registry(config: &Config) -> Vec<Finding> {
+    const PART: &str = "registry";
+    let lines = config.registries.buildkitd_toml();
+    let client = serve::network(config).map_err(|error| causes(&error)).and_then(|network| {
+        RegistryClient::new(&config.registry, config.registries.clone(), &network).map_err(|e| e.to_string())
+    });
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return vec![bad(PART, error)],
+    };
+    let mut findings = vec![ping(config, &client).await];
+    if !lines.is_empty() {
+        let text = format!("an engine that Kiln doesn't own needs the same settings; for a buildkitd.toml:\n{lines}");
+        findings.push(warning(PART, text));
+    }
+    findings
+}
+
+async fn ping(config: &Config, client: &RegistryClient) -> Finding {
+    const PART: &str = "registry";
+    let registries: &Registries = client.registries();
+    let push = match destination(&config.registry, registries, &BTreeMap::new(), None).await {
+        Ok(push) => push,
+        Err(error) => return bad(PART, error.to_string()),
+    };
+    let (host, shown) = (&push.host, push.credential.is_some());
+    match client.ping(&push).await {
+        Ok(Authentication::None) => good(PART, format!("{host} answers and asks for no credential")),
+        Ok(_) if shown => good(PART, format!("{host} answers and takes the credential")),
+        Ok(_) => warning(
+            PART,
+            format!(
+                "{host} answers and wants a credential; none is configured: set REGISTRY_PUSH_SECRET or DOCKER_CONFIG"
+            ),
+        ),
+        Err(RegistryError::Forbidden { .. }) if !shown => bad(
+            PART,
+            format!("{host} wants a credential and none is configured: set REGISTRY_PUSH_SECRET or DOCKER_CONFIG"),
+        ),
+        Err(error) => {
+            bad(PART, format!("{error}; images go to {host} unless REGISTRY_HOST or registry.host say otherwise"))
+        }
+    }
+}
+
+/// Asks the providers about a token that nobody has: a clear no means that they work.
+async fn identity(config: &Config) -> Finding {
+    const PART: &str = "identity";
+    let provider = match serve::provider(&config.identity) {
+        Ok(provider) => provider,
+        Err(error) => return bad(PART, causes(&error)),
+    };
+    let Ok(token) = WskToken::generate() else { return bad(PART, "the system has no random numbers") };
+    let token = format!("{}:{}", token.uuid(), token.key().expose_secret());
+    let Ok(credential) = Credential::parse(token.as_bytes()) else { return bad(PART, "a token can't be read") };
+    match timeout(WITHIN, provider.identify(&credential)).await {
+        Ok(Err(Refusal::Unavailable(cause))) => bad(PART, format!("{}; nobody could call", causes(&*cause))),
+        Ok(_) => good(PART, "the providers answer"),
+        Err(_) => bad(PART, format!("no answer within {WITHIN:?}")),
+    }
 }

@@ -101,7 +101,7 @@ async fn serve(args: &ConfigArgs) -> ExitCode {
     };
     match crate::serve::serve(config, stop_signal()).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(exit::USAGE, &error),
+        Err(error) => fail(exit::USAGE, &crate::serve::causes(&error)),
     }
 }
 

@@ -50,6 +50,9 @@ pub enum LedgerError {
     /// A stored row can't be read.
     #[error("a row of the ledger can't be read: {0}")]
     Corrupt(String),
+    /// It shared a transaction that wasn't committed, or couldn't begin: disk full, permissions.
+    #[error("nothing was written to the ledger: {0}")]
+    NotWritten(String),
     /// The writer has stopped.
     #[error("the ledger is closed")]
     Closed,
@@ -114,7 +117,8 @@ impl Ledger {
         self.write(|reply| Write::Transition(id, attempt, from, to, reply)).await
     }
 
-    /// Notes that the owner wants a build to stop. A queued one is cancelled at once.
+    /// Notes that the owner wants a build to stop, and gives the state it was found in. A queued one
+    /// is cancelled at once; one that has ended stays as it is.
     ///
     /// # Errors
     /// When the database failed.
@@ -130,7 +134,8 @@ impl Ledger {
         self.write(|reply| Write::Recover(crashes_at_most, interrupted, reply)).await
     }
 
-    /// Removes finished builds and returns their ids.
+    /// Removes finished builds and returns their ids. One whose tag an earlier build could still
+    /// take back stays until that has ended.
     ///
     /// # Errors
     /// When the database failed.
@@ -251,7 +256,7 @@ impl Ledger {
     ) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
         self.writer.send(make(reply)).await?;
-        answer.await.map_err(|_| LedgerError::Closed)?
+        answer.await.map_err(|_| LedgerError::NotWritten("a write in the same transaction failed".to_owned()))?
     }
 }
 

@@ -60,7 +60,7 @@ async fn write_groups(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>) {
         group.clear();
         let failed = committed.err().map(|e| e.to_string());
         for answer in answers {
-            answer(failed.as_ref().map_or(Ok(()), |e| Err(LedgerError::Corrupt(e.clone()))));
+            answer(failed.as_ref().map_or(Ok(()), |e| Err(LedgerError::NotWritten(e.clone()))));
         }
     }
 }
@@ -222,17 +222,25 @@ async fn transition(
 
 async fn cancel(db: &mut SqliteConnection, id: BuildId, failure: Failure) -> Result<Option<State>, LedgerError> {
     let bytes = id.0.as_bytes().to_vec();
-    let query = sqlx::query(
-        "UPDATE builds SET state = 'cancelled', finished_at = ?, failure = ?, sealed = NULL \
-         WHERE id = ? AND state = 'queued'",
-    );
-    let query = query.bind(Timestamp::now().as_millisecond()).bind(text(&failure)?).bind(bytes.clone());
-    if query.execute(&mut *db).await?.rows_affected() == 1 {
-        drop_file(db, id).await?;
+    let query = sqlx::query_scalar("SELECT state FROM builds WHERE id = ?").bind(bytes.clone());
+    let found: Option<String> = query.fetch_optional(&mut *db).await?;
+    let found = found.as_deref().map(State::parse).transpose()?;
+    match found {
+        Some(State::Queued) => {
+            let query = sqlx::query(
+                "UPDATE builds SET state = 'cancelled', cancelled = 1, finished_at = ?, failure = ?, sealed = NULL \
+                 WHERE id = ?",
+            );
+            let query = query.bind(Timestamp::now().as_millisecond()).bind(text(&failure)?).bind(bytes);
+            query.execute(&mut *db).await?;
+            drop_file(db, id).await?;
+        }
+        Some(State::Running | State::Pushed) => {
+            sqlx::query("UPDATE builds SET cancelled = 1 WHERE id = ?").bind(bytes).execute(db).await?;
+        }
+        _ => {}
     }
-    let query = "UPDATE builds SET cancelled = 1 WHERE id = ? RETURNING state";
-    let state: Option<String> = sqlx::query_scalar(query).bind(bytes).fetch_optional(db).await?;
-    state.as_deref().map(State::parse).transpose()
+    Ok(found)
 }
 
 async fn recover(db: &mut SqliteConnection, most: u32, interrupted: Failure) -> Result<u64, LedgerError> {
@@ -247,14 +255,20 @@ async fn recover(db: &mut SqliteConnection, most: u32, interrupted: Failure) -> 
     .bind(most)
     .execute(&mut *db)
     .await?;
+    sqlx::query("DELETE FROM files WHERE build IN (SELECT id FROM builds WHERE finished_at IS NOT NULL)")
+        .execute(&mut *db)
+        .await?;
     let requeued = sqlx::query("UPDATE builds SET state = 'queued', lease_until = NULL WHERE state = 'running'");
     Ok(requeued.execute(db).await?.rows_affected())
 }
 
 async fn remove(db: &mut SqliteConnection, which: Cleanup) -> Result<Vec<BuildId>, LedgerError> {
+    // One that an earlier build of its target must not overtake is still needed.
     let query = sqlx::query_scalar(
-        "DELETE FROM builds WHERE seq IN (SELECT seq FROM builds WHERE finished_at < ?1 \
-         AND (?2 IS NULL OR owner = ?2) LIMIT ?3) RETURNING id",
+        "DELETE FROM builds WHERE seq IN (SELECT seq FROM builds AS b WHERE finished_at < ?1 \
+         AND (?2 IS NULL OR owner = ?2) AND NOT EXISTS (SELECT 1 FROM builds AS earlier \
+         WHERE earlier.state IN ('queued', 'running', 'pushed') AND earlier.seq < b.seq AND earlier.registry = b.registry \
+         AND earlier.repository = b.repository AND earlier.tag = b.tag) LIMIT ?3) RETURNING id",
     );
     let query = query.bind(which.before.as_millisecond()).bind(which.owner.as_ref().map(|o| o.as_str().to_owned()));
     let ids: Vec<Vec<u8>> = query.bind(which.limit).fetch_all(db).await?;

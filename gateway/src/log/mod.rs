@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use kiln_backends::BuildId;
@@ -22,8 +22,16 @@ pub use writer::Writer;
 #[derive(Clone, Debug)]
 pub struct Logs {
     folder: Arc<Path>,
-    live: Arc<Mutex<HashMap<BuildId, watch::Sender<Mark>>>>,
+    live: Arc<Mutex<Live>>,
     bytes_at_most: u64,
+}
+
+/// What followers wait for.
+#[derive(Debug, Default)]
+struct Live {
+    marks: HashMap<BuildId, watch::Sender<Mark>>,
+    /// Once the process stops: nobody waits any more.
+    closed: bool,
 }
 
 /// How far a growing log has come.
@@ -61,8 +69,17 @@ impl Logs {
 
     /// Tells the followers of a build that nothing will be appended any more.
     pub fn seal(&self, id: BuildId) {
-        let sender = self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        if let Some(sender) = sender {
+        if let Some(sender) = self.live().marks.remove(&id) {
+            sender.send_modify(|mark| mark.sealed = true);
+        }
+    }
+
+    /// Lets all followers go once they have read what is there: the process stops, and whoever
+    /// comes back to the next one goes on behind the last record seen.
+    pub fn close(&self) {
+        let mut live = self.live();
+        live.closed = true;
+        for (_, sender) in live.marks.drain() {
             sender.send_modify(|mark| mark.sealed = true);
         }
     }
@@ -80,8 +97,13 @@ impl Logs {
     }
 
     fn mark(&self, id: BuildId) -> watch::Sender<Mark> {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.entry(id).or_insert_with(|| watch::Sender::new(Mark::default())).clone()
+        let mut live = self.live();
+        let sealed = live.closed;
+        live.marks.entry(id).or_insert_with(|| watch::Sender::new(Mark { bytes: 0, sealed })).clone()
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// 256 folders by the last, random byte of the id: the first bytes are its time.

@@ -38,6 +38,7 @@ impl Writer {
     /// When the disk refuses them.
     pub async fn write(&mut self, records: &[(RecordKind, u32, Bytes)]) -> io::Result<()> {
         let mut buf = Vec::new();
+        let mut next = self.next;
         let time = Timestamp::now();
         for (kind, step, bytes) in records {
             let full = self.bytes + (buf.len() + bytes.len()) as u64 > self.bytes_at_most;
@@ -49,14 +50,14 @@ impl Writer {
                 }
                 (true, true) => continue,
             };
-            Record { seq: self.next, time, kind, step: *step, bytes }.encode(&mut buf);
-            self.next += 1;
+            Record { seq: next, time, kind, step: *step, bytes }.encode(&mut buf);
+            next += 1;
         }
-        let written = buf.len() as u64;
-        let file = Arc::clone(&self.file);
-        spawn_blocking(move || (&*file).write_all(&buf)).await.map_err(io::Error::other)??;
-        self.bytes += written;
-        let bytes = self.bytes;
+        let bytes = self.bytes + buf.len() as u64;
+        let (file, whole) = (Arc::clone(&self.file), self.bytes);
+        spawn_blocking(move || append(&file, whole, &buf)).await.map_err(io::Error::other)??;
+        self.bytes = bytes;
+        self.next = next;
         self.mark.send_modify(|mark| mark.bytes = bytes);
         Ok(())
     }
@@ -69,6 +70,15 @@ impl Writer {
         let file = Arc::clone(&self.file);
         spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)?
     }
+}
+
+/// Appends to a file that is whole up to `whole`: what a full disk cut off an earlier time goes
+/// first, or nobody would read beyond it.
+fn append(mut file: &File, whole: u64, buf: &[u8]) -> io::Result<()> {
+    if file.metadata()?.len() != whole {
+        file.set_len(whole)?;
+    }
+    file.write_all(buf)
 }
 
 /// Opens the file at its end, cuts what a crash left half written, and finds the last number.

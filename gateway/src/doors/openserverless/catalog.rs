@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 
-use crate::recipes::Kind;
+use crate::{recipes::Kind, registry::BaseRef};
 
 /// Where the catalogue lies unless configured.
 const DEFAULT_FILE: &str = "/etc/openserverless/builders.json";
@@ -82,9 +82,10 @@ fn is_id(id: &str) -> bool {
     id.len() <= 63 && id.bytes().next().is_some_and(lower) && id.bytes().all(|b| lower(b) || b"._:-".contains(&b))
 }
 
-/// `^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}$`
+/// `^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}$`, and a reference too, which that alone doesn't promise.
 fn is_source(source: &str) -> bool {
     source.len() <= 512
         && source.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
         && source.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@-".contains(&b))
+        && BaseRef::parse(source).is_ok()
 }

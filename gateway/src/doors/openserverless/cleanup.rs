@@ -2,7 +2,7 @@
 
 use axum::{
     Extension,
-    extract::State,
+    extract::{State, rejection::BytesRejection},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -25,12 +25,15 @@ pub(super) async fn cleanup(
     State(door): State<OpenServerless>,
     Extension(identity): Extension<Identity>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     if let Err(fault) = require_environment(&identity, false) {
         return fault.into_response();
     }
-    let before = match fields::require_json(&headers).and_then(|()| before(&body, Timestamp::now())) {
+    let before = fields::require_json(&headers)
+        .and_then(|()| fields::received(body, "The JSON payload is too large."))
+        .and_then(|body| before(&body, Timestamp::now()));
+    let before = match before {
         Ok(before) => before,
         Err(fault) => return fault.into_response(),
     };
@@ -41,7 +44,7 @@ pub(super) async fn cleanup(
 }
 
 fn before(body: &[u8], now: Timestamp) -> Result<Timestamp, Fault> {
-    let object = fields::object(body, "cleanup")?;
+    let object = fields::object(body, "No JSON payload provided for cleanup.")?;
     let invalid = || bad("Invalid max_age_hours for cleanup.");
     let hours = match object.get("max_age_hours") {
         None => DEFAULT_AGE,
@@ -75,7 +78,6 @@ mod tests {
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
         for (body, want) in [
             ("{}", "2026-01-01T00:00:00Z"),
-            ("[]", "2026-01-01T00:00:00Z"),
             (r#"{"max_age_hours":"2"}"#, "2026-01-01T22:00:00Z"),
             (r#"{"max_age_hours":1.9}"#, "2026-01-01T23:00:00Z"),
             (r#"{"max_age_hours":true}"#, "2026-01-01T23:00:00Z"),
@@ -91,6 +93,7 @@ mod tests {
             r#"{"max_age_hours":99999999999999999999}"#,
             r#"{"max_age_hours":9223372036854775807}"#,
             "null",
+            "[]",
             "3",
             "{",
             "",

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use axum::{
     Extension,
-    extract::{Path, State},
+    extract::{Path, State, rejection::BytesRejection},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -31,6 +31,9 @@ const ENCODED_AT_MOST: usize = 750_000;
 /// Decoded bytes; likewise.
 const DECODED_AT_MOST: usize = 512 * 1024;
 
+const NO_PAYLOAD: &str = "No JSON payload provided";
+const FILE_TOO_LARGE: &str = "Build file is too large";
+
 pub(super) async fn capabilities(State(door): State<OpenServerless>) -> Response {
     let builders: Vec<Value> =
         door.catalog.iter().map(|(id, builder)| json!({ "id": id, "kind": builder.kind.as_str() })).collect();
@@ -41,9 +44,9 @@ pub(super) async fn ensure(
     State(door): State<OpenServerless>,
     Extension(identity): Extension<Identity>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let (id, submission) = match submission(&door, &identity, &headers, &body) {
+    let (id, submission) = match submission(&door, &identity, &headers, body) {
         Ok(made) => made,
         Err(fault) => return fault.into_response(),
     };
@@ -77,13 +80,13 @@ fn submission(
     door: &OpenServerless,
     identity: &Identity,
     headers: &HeaderMap,
-    body: &[u8],
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<(String, Submission), Fault> {
     fields::require_json(headers)?;
-    let object = match fields::object(body, "build")? {
-        object if object.is_empty() => return Err(bad("No JSON payload provided")),
-        object => object,
-    };
+    let object = fields::object(&fields::received(body, FILE_TOO_LARGE)?, NO_PAYLOAD)?;
+    if object.is_empty() {
+        return Err(bad(NO_PAYLOAD));
+    }
     let name = object.get("builder").and_then(Value::as_str).unwrap_or_default();
     let builder = door.catalog.get(name).ok_or_else(|| bad(format!("Unknown builder: {}", printable(name))))?;
     let file = file(object.get("file"))?;
@@ -99,7 +102,9 @@ fn submission(
         extend: true,
         any_target: identity.scope().is_unbounded(),
     };
-    let mut submission = complete(door, identity, target, request, Some(file))?;
+    // The proposal passes over the user's own registry settings: `image` names the installation's registry.
+    let nobodys_settings = Identity::new(identity.user().clone(), identity.provider());
+    let mut submission = complete(door, &nobodys_settings, target, request, Some(file))?;
     submission.content = Some(Content { id: id.clone(), retry });
     Ok((id, submission))
 }
@@ -110,7 +115,7 @@ fn file(value: Option<&Value>) -> Result<Vec<u8>, Fault> {
         _ => return Err(bad("Build file must be a non-empty base64 string")),
     };
     if encoded.len() > ENCODED_AT_MOST {
-        return Err(bad("Build file is too large"));
+        return Err(bad(FILE_TOO_LARGE));
     }
     let decoded = decode(encoded).filter(|bytes| std::str::from_utf8(bytes).is_ok());
     let decoded = decoded.ok_or_else(|| bad("Build file must be valid base64-encoded UTF-8 text"))?;

@@ -1,5 +1,7 @@
 //! The fields of a request's body, checked in the order in which the real service checks them.
 
+use axum::extract::rejection::BytesRejection;
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
@@ -14,8 +16,19 @@ const ENCODED_AT_MOST: usize = 10_000_000;
 /// The longest decoded file, in characters; likewise.
 const DECODED_AT_MOST: usize = 5_000_000;
 
+/// The message for a file over the bound.
+pub(super) const FILE_TOO_LARGE: &str = "Requirements file too large (max 10MB base64-encoded)";
+
 pub(super) fn bad(message: impl Into<String>) -> Fault {
     Fault(StatusCode::BAD_REQUEST, message.into())
+}
+
+/// The body as it arrived. One over the stack's bound is so by its file, so the message is the file's.
+pub(super) fn received(body: Result<Bytes, BytesRejection>, too_large: &str) -> Result<Bytes, Fault> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Fault(StatusCode::PAYLOAD_TOO_LARGE, too_large.to_owned()),
+        _ => bad("The request's body didn't arrive as announced."),
+    })
 }
 
 /// Whether the body is said to be JSON: `application/json` or `application/…+json`, with or without parameters.
@@ -30,23 +43,26 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Fault> {
     }
 }
 
-/// The body's object. An empty list counts as an object without fields, as there.
-pub(super) fn object(body: &[u8], purpose: &str) -> Result<Map<String, Value>, Fault> {
+/// The body's object; `missing` is the message where it is null.
+pub(super) fn object(body: &[u8], missing: &str) -> Result<Map<String, Value>, Fault> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(Value::Null) => Err(bad(format!("No JSON payload provided for {purpose}."))),
-        Ok(Value::Array(list)) if list.is_empty() => Ok(Map::new()),
+        Ok(Value::Null) => Err(bad(missing)),
         Ok(_) => Err(bad("The JSON payload must be an object.")),
         Err(_) => Err(bad("The JSON payload is malformed.")),
     }
 }
 
-/// A text that must be there.
-pub(super) fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Result<&'a str, Fault> {
-    match object.get(field) {
-        None => Err(bad(format!("No {field} provided for build."))),
-        Some(Value::String(text)) if !text.is_empty() && !has_odd_characters(text) => Ok(text),
-        Some(_) => Err(bad(format!("Invalid {field} for the build."))),
+/// A field that must be there, whatever it holds.
+pub(super) fn present<'a>(object: &'a Map<String, Value>, field: &str) -> Result<&'a Value, Fault> {
+    object.get(field).ok_or_else(|| bad(format!("No {field} provided for build.")))
+}
+
+/// A field's text.
+pub(super) fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str, Fault> {
+    match value {
+        Value::String(text) if !text.is_empty() && !has_odd_characters(text) => Ok(text),
+        _ => Err(bad(format!("Invalid {field} for the build."))),
     }
 }
 
@@ -66,7 +82,7 @@ pub(super) fn file(value: &Value) -> Result<Vec<u8>, Fault> {
         return Err(bad("Requirements file must be valid base64-encoded data"));
     };
     if encoded.len() > ENCODED_AT_MOST {
-        return Err(too_large("Requirements file too large (max 10MB base64-encoded)"));
+        return Err(too_large(FILE_TOO_LARGE));
     }
     let decoded = decode(encoded).ok_or_else(|| bad("Requirements file must be valid base64-encoded data"))?;
     let text = std::str::from_utf8(&decoded).map_err(|_| bad("Requirements file must be valid UTF-8 text"))?;

@@ -2,7 +2,7 @@
 
 use axum::{
     Extension,
-    extract::State,
+    extract::{State, rejection::BytesRejection},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -25,12 +25,12 @@ pub(super) async fn start(
     State(door): State<OpenServerless>,
     Extension(identity): Extension<Identity>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     if let Err(fault) = require_environment(&identity, true) {
         return fault.into_response();
     }
-    let submission = match submission(&door, &identity, &headers, &body) {
+    let submission = match submission(&door, &identity, &headers, body) {
         Ok(submission) => submission,
         Err(fault) => return fault.into_response(),
     };
@@ -51,16 +51,18 @@ fn submission(
     door: &OpenServerless,
     identity: &Identity,
     headers: &HeaderMap,
-    body: &[u8],
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Submission, Fault> {
     fields::require_json(headers)?;
-    let object = fields::object(body, "build")?;
-    let source = fields::text(&object, "source")?;
-    let target = fields::text(&object, "target")?;
-    let word = fields::text(&object, "kind")?;
-    let target = scoped(identity, target)?;
-    let source = BaseRef::parse(source).map_err(|e| bad(format!("Invalid source for the build: {e}.")))?;
-    let kind = fields::kind(word, object.contains_key("file"))?;
+    let object = object(&fields::received(body, fields::FILE_TOO_LARGE)?)?;
+    // What is missing comes first, then whose the target is: the real service looks at nothing else.
+    let source = fields::present(&object, "source")?;
+    let target = fields::present(&object, "target")?;
+    let kind = fields::present(&object, "kind")?;
+    let target = scoped(identity, fields::text(target, "target")?)?;
+    let source = BaseRef::parse(fields::text(source, "source")?)
+        .map_err(|e| bad(format!("Invalid source for the build: {e}.")))?;
+    let kind = fields::kind(fields::text(kind, "kind")?, object.contains_key("file"))?;
     let file = object.get("file").map(fields::file).transpose()?;
     let request = Request {
         source: source.to_string(),
@@ -69,6 +71,14 @@ fn submission(
         any_target: identity.scope().is_unbounded(),
     };
     complete(door, identity, target, request, file)
+}
+
+/// An empty list counts as an object without fields, as there.
+fn object(body: &[u8]) -> Result<Map<String, Value>, Fault> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Array(list)) if list.is_empty() => Ok(Map::new()),
+        _ => fields::object(body, "No JSON payload provided for build."),
+    }
 }
 
 /// Adds where the image goes and what of the user's settings the run will need.
