@@ -1,5 +1,7 @@
 //! The backend suite on standalone buildkitds: the newest, and the oldest that is accepted.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 mod backends_bench;
 
 use kiln_backends::{BuildkitdBackend, BuildkitdConfig, conformance::Bench};

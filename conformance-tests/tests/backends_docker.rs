@@ -1,5 +1,7 @@
 //! The backend suite on Docker Engines: with the graph driver's store and with containerd's.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 mod backends_bench;
 
 use kiln_backends::{BuildId, DockerBackend, DockerConfig, InstanceId, conformance::Bench};

@@ -1,5 +1,7 @@
 //! What builds take of the process that runs them, on every engine.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 mod backends_bench;
 
 use kiln_backends::{

@@ -11,6 +11,7 @@ use super::{
     details::Details,
     registry::{self, Action},
     status::Fold,
+    transport::words,
 };
 use crate::{BuildSpec, EngineError, FailedStep, Failure, Reason, RunError};
 
@@ -77,12 +78,12 @@ fn fail(failure: Failure) -> Verdict {
 
 /// The engine itself went away or stopped.
 fn lost(status: &tonic::Status) -> Option<RunError> {
-    let words = ["no active session", "session not found", "error reading from server", "no space left on device"];
+    let signs = ["no active session", "session not found", "error reading from server", "no space left on device"];
     let gone = std::error::Error::source(status).is_some()
         || matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Cancelled)
         || status.message().ends_with("context canceled")
-        || (Details::of(status).exit_code.is_none() && words.iter().any(|word| status.message().contains(word)));
-    gone.then(|| RunError::Engine { retryable: true, source: EngineError::Lost(public(status.message())) })
+        || (Details::of(status).exit_code.is_none() && signs.iter().any(|sign| status.message().contains(sign)));
+    gone.then(|| RunError::Engine { retryable: true, source: EngineError::Lost(public(&words(status))) })
 }
 
 /// A step's process could not be started, was killed, or ended with an error.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     session::{Offers, Session},
     solve,
-    transport::{Connection, Transport},
+    transport::{Connection, Transport, words},
 };
 use crate::{
     BasicCredential, Capabilities, EngineError, RegistryAuth, RegistryToken, StepLimits, StepNetwork, TokenRefused,
@@ -48,7 +48,12 @@ pub(crate) async fn probe(transport: &Transport) -> Result<Capabilities, EngineE
 async fn ask(transport: &Transport) -> Result<Capabilities, EngineError> {
     let connection = transport.connect().await?;
     let workers = connection.control.clone().list_workers(ListWorkersRequest::default()).await;
-    let workers = workers.map_err(|status| EngineError::Protocol(status.message().to_owned()))?.into_inner().record;
+    let refused = |status: tonic::Status| match std::error::Error::source(&status) {
+        // With TLS 1.3 a client learns that its certificate was refused by its first call.
+        Some(_) => EngineError::Unreachable { endpoint: transport.to_string(), cause: words(&status) },
+        None => EngineError::Protocol(words(&status)),
+    };
+    let workers = workers.map_err(refused)?.into_inner().record;
     let worker = workers.first().ok_or_else(|| EngineError::Unfit("it has no worker".to_owned()))?;
     let found = version(&connection, worker).await?;
     let parsed = Version::parse(&found)

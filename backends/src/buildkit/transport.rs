@@ -215,6 +215,14 @@ pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// What a call's error says, with the transport's causes if it never got an answer.
+pub(crate) fn words(status: &tonic::Status) -> String {
+    match std::error::Error::source(status) {
+        Some(cause) => format!("{}: {}", status.message(), causes(cause)),
+        None => status.message().to_owned(),
+    }
+}
+
 // === impl Connection ===
 
 impl Connection {
@@ -246,7 +254,7 @@ impl Connection {
             .clone()
             .session(request)
             .await
-            .map_err(|e| EngineError::Lost(format!("it refused the session: {}", e.message())))?
+            .map_err(|e| EngineError::Lost(format!("it refused the session: {}", words(&e))))?
             .into_inner();
         let reader = StreamReader::new(inbound.map(|message| match message {
             Ok(message) => Ok(Bytes::from(message.data)),
