@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-unit lint fmt clippy doc shell deny engines bases engines-down linux compile
+.PHONY: help demo test test-unit bench lint fmt clippy doc shell deny engines bases engines-down linux compile
 
 CARGO ?= cargo
 TEST_ENGINES := registry registry-auth buildkitd buildkitd-floor docker docker-containerd couchdb
@@ -24,6 +24,13 @@ test: linux compile engines bases ## Bring up the real engines and run every tes
 
 test-unit: compile ## Run the tests that need no engine
 	$(CARGO) test --locked --workspace --lib --bins
+
+bench: linux compile ## Measure the figures of the README beside their bounds (Linux, six minutes after compiling)
+	deploy/dev/engines up registry buildkitd
+	@set -e; eval "$$(deploy/dev/engines env)"; set -x; \
+	conformance-tests/bases/build slow; \
+	$(CARGO) build --locked --release --workspace; \
+	$(CARGO) run --locked --release --package kiln-conformance-tests --bin bench
 
 lint: fmt clippy doc shell deny ## Format, lints, documentation, scripts, dependencies
 

@@ -1,0 +1,83 @@
+//! A gateway to be measured: the released program, its log lines going to a file.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use kiln_conformance_tests::{Engine, Launch};
+use serde_json::Value;
+
+use crate::Result;
+
+/// The owner of all builds.
+pub(crate) const OWNER: &str = "bench";
+
+/// A running gateway; ends with the value.
+pub(crate) struct Gateway {
+    launch: Launch,
+    child: Child,
+    /// `host:port` of its public listener.
+    pub(crate) address: String,
+    /// The owner's token.
+    pub(crate) token: String,
+}
+
+impl Gateway {
+    /// One whose engine doesn't answer: what it accepts stays queued. Its queue is as good as unbounded.
+    pub(crate) async fn without_engine() -> Result<Self> {
+        let launch = Launch::on(Engine::Buildkitd);
+        let nowhere = format!("unix://{}", launch.folder().join("nobody.sock").display());
+        let launch = launch.set("KILN_ENGINE__BUILDKIT", nowhere);
+        let unbounded = |launch: Launch, key: &str| launch.set(key, "10000000");
+        let launch = ["KILN_LIMITS__QUEUE", "KILN_LIMITS__QUEUE_PER_OWNER"].into_iter().fold(launch, unbounded);
+        Self::start(launch).await
+    }
+
+    /// One on the development buildkitd.
+    pub(crate) async fn with_engine() -> Result<Self> {
+        Self::start(Launch::on(Engine::Buildkitd)).await
+    }
+
+    async fn start(launch: Launch) -> Result<Self> {
+        let users = launch.folder().join("users.toml").display().to_string();
+        let added = launch.command(&["user", "add", OWNER, "--file", &users]).output()?;
+        let token = String::from_utf8(added.stdout)?.trim().to_owned();
+        let lines = launch.folder().join("lines");
+        let child = launch.command(&["serve"]).stdin(Stdio::null()).stderr(File::create(&lines)?).spawn()?;
+        let mut gateway = Self { launch, child, address: String::new(), token };
+        gateway.address = serves(&lines).await?;
+        Ok(gateway)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The folder of its files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.launch.folder()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for the line that says where it listens.
+async fn serves(lines: &PathBuf) -> Result<String> {
+    for _ in 0..1000 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let text = fs::read_to_string(lines)?;
+        let mut parsed = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        if let Some(line) = parsed.find(|line| line["fields"]["message"] == "kiln serves") {
+            return Ok(line["fields"]["listen"].as_str().unwrap_or_default().to_owned());
+        }
+    }
+    Err(format!("the gateway doesn't serve: {}", fs::read_to_string(lines)?).into())
+}

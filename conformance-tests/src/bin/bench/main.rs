@@ -1,0 +1,51 @@
+//! The benchmark: each figure measured beside what it is compared with, in one run, as a Markdown table.
+
+mod accept;
+mod beside;
+mod buildctl;
+mod disk;
+mod gateway;
+mod memory;
+mod report;
+mod stats;
+mod wire;
+
+use std::{error::Error, time::Duration};
+
+use gateway::Gateway;
+use report::{Report, Row};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// How long the gateways are left alone before their memory is looked at, at first and at last.
+const AFTER_START: Duration = Duration::from_secs(3);
+const AFTER_WORK: Duration = Duration::from_secs(60);
+
+/// One thread: on a small machine the gateway needs the others.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(memory::CONTEXT_MODE) {
+        return memory::build_large_context().await;
+    }
+    let mut report = Report::default();
+    let waiting = Gateway::without_engine().await?;
+    let building = Gateway::with_engine().await?;
+    tokio::time::sleep(AFTER_START).await;
+    report.add(idle("Memory, idle, 3 s after start", &[&waiting, &building])?);
+    let accepted = accept::measure(&waiting, &mut report).await?;
+    let built = beside::measure(&building, &mut report).await?;
+    report.add(memory::large_context()?);
+    eprintln!("bench: waiting {AFTER_WORK:?} to look at the memory again");
+    tokio::time::sleep(AFTER_WORK).await;
+    let after = "Memory, idle, 60 s after the benchmark";
+    report.add(idle(&format!("{after}: {accepted} builds accepted and still queued"), &[&waiting])?);
+    report.add(idle(&format!("{after}: {built} builds made"), &[&building])?);
+    println!("{report}");
+    Ok(())
+}
+
+fn idle(what: &str, gateways: &[&Gateway]) -> Result<Row> {
+    let sizes: std::io::Result<Vec<f64>> = gateways.iter().map(|gateway| memory::resident(gateway.pid())).collect();
+    let most = sizes?.into_iter().fold(0.0, f64::max);
+    Ok(Row::at_most(what, most, 20.0, "MiB"))
+}

@@ -1,0 +1,51 @@
+//! A caller that costs next to nothing: ready-made HTTP/1.1 requests over one open connection.
+
+use std::io;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// An open connection.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) async fn connect(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
+    }
+
+    /// Sends a request and reads the whole answer; returns the body of a 200.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> io::Result<&str> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        let head = loop {
+            if let Some(at) = self.buffer.windows(4).position(|end| end == b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.read().await?;
+        };
+        let text = std::str::from_utf8(&self.buffer[..head]).map_err(io::Error::other)?;
+        let field = |line: &str| line.strip_prefix("content-length: ").and_then(|length| length.parse().ok());
+        let length: usize = text.lines().find_map(field).ok_or_else(|| bad(text))?;
+        let good = text.starts_with("HTTP/1.1 200");
+        while self.buffer.len() < head + length {
+            self.read().await?;
+        }
+        let body = std::str::from_utf8(&self.buffer[head..]).map_err(io::Error::other)?;
+        if good { Ok(body) } else { Err(bad(body)) }
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
