@@ -33,8 +33,6 @@ pub enum Reason {
     CancelledByUser,
     /// It was begun three times and each time cut off.
     Interrupted,
-    /// A later build of the same target was committed first.
-    Superseded,
     /// A fault of Kiln's own; the operator's log has more.
     Internal,
 }

@@ -24,8 +24,8 @@ pub struct Fake {
 pub enum Act {
     /// Emits these events, then ends so.
     End(Vec<EventKind>, Result<Pushed, RunError>),
-    /// Runs until it is cancelled.
-    UntilCancelled,
+    /// Emits these events, then runs until it is cancelled.
+    UntilCancelled(Vec<EventKind>),
 }
 
 impl Fake {
@@ -58,7 +58,10 @@ impl BuildBackend for Fake {
                 }
                 outcome
             }
-            Some(Act::UntilCancelled) => {
+            Some(Act::UntilCancelled(script)) => {
+                for kind in script {
+                    events.emit(kind).await;
+                }
                 cancel.cancelled().await;
                 Err(RunError::Cancelled)
             }

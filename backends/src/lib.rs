@@ -16,6 +16,7 @@ pub mod failure;
 pub mod fake;
 pub mod session_auth;
 pub mod spec;
+pub mod step_deadline;
 pub mod tree;
 
 pub use backend::{BuildBackend, EngineError, Pushed, RunError};
@@ -29,4 +30,5 @@ pub use spec::{
     AttemptName, BuildArg, BuildId, BuildSpec, Destination, InstanceId, Limits, Secret, SourceRule, SourceRules,
     TenantKey,
 };
+pub use step_deadline::StepDeadline;
 pub use tree::{Entry, EntryKind, InvalidTree, Tree, TreeBuilder};

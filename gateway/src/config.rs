@@ -136,6 +136,9 @@ pub struct Steps {
     pub cpu_millis: Option<u32>,
     /// Processes of a step, where the engine can enforce it.
     pub processes: Option<u32>,
+    /// How long one step may take.
+    #[serde(deserialize_with = "optional_duration")]
+    pub deadline: Option<Duration>,
 }
 
 /// Bounds.
@@ -402,6 +405,10 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         }
         _ => Err(D::Error::custom("a span of time is a text such as \"30m\" or a number of seconds")),
     }
+}
+
+fn optional_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    duration(from).map(Some)
 }
 
 #[cfg(test)]

@@ -3,13 +3,17 @@
 use std::{io, time::Duration};
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+use kiln_auth::RemoteAddress;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 /// From the connection, or the last answer, to the end of a request's head.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
@@ -25,9 +29,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     server.http2().timer(TokioTimer::new());
     let graceful = GracefulShutdown::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     refused(&error).await;
                     continue;
@@ -35,7 +39,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             },
             () = stop.cancelled() => break,
         };
-        handle(&server, &graceful, &router, stream);
+        handle(&server, &graceful, router.clone(), stream, RemoteAddress(peer.ip()));
     }
     drop(listener);
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
@@ -43,10 +47,20 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     }
 }
 
-fn handle(server: &auto::Builder<TokioExecutor>, graceful: &GracefulShutdown, router: &Router, stream: TcpStream) {
+fn handle(
+    server: &auto::Builder<TokioExecutor>,
+    graceful: &GracefulShutdown,
+    router: Router,
+    stream: TcpStream,
+    from: RemoteAddress,
+) {
     // Answers are small and written at once; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router.clone());
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(from);
+        request
+    });
+    let service = TowerToHyperService::new(service);
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     let watched = graceful.watch(connection);
     tokio::spawn(async move {

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 
 use kiln_auth::{Cached, CouchDb, CouchDbConfig, IdentityProvider, Lifetimes, Providers, ScopeCheck, UsersFile};
 use kiln_backends::{
-    BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, InstanceId,
+    BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, InstanceId, StepDeadline,
     buildkit::{Address, Tls},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -20,7 +20,7 @@ use crate::{
         openserverless::{Catalog, OpenServerless},
         probes,
     },
-    ledger::{Ledger, Seal},
+    ledger::{Ledger, Lock, Seal},
     listener,
     log::Logs,
     metrics::Metrics,
@@ -43,8 +43,12 @@ pub struct StartError {
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let provider = provider(&config.identity)?;
     std::fs::create_dir_all(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
+    let _lock = Lock::take(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let ledger = Ledger::open(&config.data_dir).await.map_err(failed("the ledger"))?;
-    let backend = backend(&config.engine, ledger.instance())?;
+    let mut backend = backend(&config.engine, ledger.instance())?;
+    if let Some(allowed) = config.steps.deadline {
+        backend = Arc::new(StepDeadline::new(backend, allowed));
+    }
     let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
     let logs = Logs::open(&config.data_dir.join("logs"), config.limits.log).map_err(failed("the logs"))?;
     let trust = trust(&config)?;
@@ -94,8 +98,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         deadline: config.limits.deadline,
         queue_deadline: config.limits.queue_deadline,
     };
-    let runner = Runner::new(builds.clone(), backend, materials, settings);
-    let running = tokio::spawn(runner.run(draining.clone(), config.limits.drain));
+    let runner = Runner::new(builds.clone(), backend, materials, settings, draining.clone());
+    let running = tokio::spawn(runner.run(config.limits.drain));
 
     stop.await;
     tracing::info!(drain = ?config.limits.drain, "stopping: nothing is accepted any more, running builds may end");
@@ -103,6 +107,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     draining.cancel();
     // Status and logs are answered until the last build has ended or was handed back.
     let ended = running.await;
+    builds.close_logs();
     closing.cancel();
     while tasks.join_next().await.is_some() {}
     ended.map_err(failed("the runner"))
@@ -165,14 +170,15 @@ pub(crate) fn provider(config: &Identity) -> Result<Arc<dyn IdentityProvider>, S
             _ => None,
         });
         let couchdb = CouchDb::new(&config.map_err(failed("identity.couchdb"))?).map_err(failed("identity.couchdb"))?;
-        providers.push(Arc::new(couchdb));
+        // The file of users needs no cache: it answers from memory, and sees a change at once.
+        let cached = Cached::new(Arc::new(couchdb), Lifetimes::default());
+        providers.push(Arc::new(cached.map_err(failed("the identity cache"))?));
     }
     if providers.is_empty() {
         let missing = io::Error::other("set identity.users_file (see `kiln user add`) or COUCHDB_SERVICE_HOST");
         return Err(failed("nobody could call")(missing));
     }
-    let providers = Arc::new(Providers::new(providers, check));
-    Ok(Arc::new(Cached::new(providers, Lifetimes::default()).map_err(failed("the identity cache"))?))
+    Ok(Arc::new(Providers::new(providers, check)))
 }
 
 /// The configured engine. It needn't answer yet.

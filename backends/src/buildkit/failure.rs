@@ -194,4 +194,4 @@ pub(crate) fn public(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,7 +26,8 @@ impl RegistryAuth for Nobody {
     }
 }
 
-fn spec() -> BuildSpec {
+/// A build of nothing in particular.
+pub(crate) fn spec() -> BuildSpec {
     let scope = Scope::of(UserName::parse("ann").unwrap());
     BuildSpec {
         attempt: AttemptName { instance: InstanceId(BuildId::new().0), build: BuildId::new(), attempt: 1 },
