@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 
 use kiln_auth::{Cached, CouchDb, CouchDbConfig, IdentityProvider, Lifetimes, Providers, ScopeCheck, UsersFile};
 use kiln_backends::{
-    BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, InstanceId, StepDeadline,
+    BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, InstanceId,
     buildkit::{Address, Tls},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -45,10 +45,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     std::fs::create_dir_all(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let _lock = Lock::take(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let ledger = Ledger::open(&config.data_dir).await.map_err(failed("the ledger"))?;
-    let mut backend = backend(&config.engine, ledger.instance())?;
-    if let Some(allowed) = config.steps.deadline {
-        backend = Arc::new(StepDeadline::new(backend, allowed));
-    }
+    let backend = backend(&config.engine, ledger.instance())?;
     let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
     let logs = Logs::open(&config.data_dir.join("logs"), config.limits.log).map_err(failed("the logs"))?;
     let trust = trust(&config)?;
@@ -170,15 +167,14 @@ pub(crate) fn provider(config: &Identity) -> Result<Arc<dyn IdentityProvider>, S
             _ => None,
         });
         let couchdb = CouchDb::new(&config.map_err(failed("identity.couchdb"))?).map_err(failed("identity.couchdb"))?;
-        // The file of users needs no cache: it answers from memory, and sees a change at once.
-        let cached = Cached::new(Arc::new(couchdb), Lifetimes::default());
-        providers.push(Arc::new(cached.map_err(failed("the identity cache"))?));
+        providers.push(Arc::new(couchdb));
     }
     if providers.is_empty() {
         let missing = io::Error::other("set identity.users_file (see `kiln user add`) or COUCHDB_SERVICE_HOST");
         return Err(failed("nobody could call")(missing));
     }
-    Ok(Arc::new(Providers::new(providers, check)))
+    let providers = Arc::new(Providers::new(providers, check));
+    Ok(Arc::new(Cached::new(providers, Lifetimes::default()).map_err(failed("the identity cache"))?))
 }
 
 /// The configured engine. It needn't answer yet.

@@ -2,14 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use kiln_backends::{
-    AttemptName, BuildBackend, BuildSpec, Capabilities, Destination, Event, EventKind, EventSink, Failure, InstanceId,
-    Limits, Pushed, Reason, RunError, Secret, SourceRule, SourceRules, Stream,
+    AttemptName, BuildBackend, BuildId, BuildSpec, Capabilities, Destination, Event, EventKind, EventSink, Failure,
+    InstanceId, Limits, Pushed, Reason, RunError, Secret, SourceRule, SourceRules, Stream,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use super::{Shared, bases::Permit};
 use crate::{
     config::{Bases, Steps},
     ledger::{Build, Seal},
-    log::{RecordKind, Writer},
+    log::{Logs, RecordKind, Writer},
     recipes::{Kind, extend},
     registry::{
         Base, BaseRef, BuildCredentials, Credentials, Platform, ProcessRegistry, PullGrant, Push, PushGrant,
@@ -91,8 +92,8 @@ impl Attempt<'_> {
         cancel: &CancellationToken,
     ) -> Result<(Pushed, Option<String>), RunError> {
         let begun = Instant::now();
-        let log = self.shared.logs.append(self.build.id).await.map_err(|e| internal(&e))?;
         let (sink, events) = EventSink::channel();
+        let log = Log { logs: self.shared.logs.clone(), id: self.build.id, writer: None };
         let recorder = tokio::spawn(record(log, events, self.number, begun, self.shared.metrics.clone()));
         let outcome = self.prepare_and_run(backend, materials, cancel, sink).await;
         // Ends once the last sink is gone.
@@ -243,10 +244,27 @@ impl Attempt<'_> {
     }
 }
 
+/// A log that is opened when there is something to write, and again if it couldn't be.
+struct Log {
+    logs: Logs,
+    id: BuildId,
+    writer: Option<Writer>,
+}
+
+impl Log {
+    async fn write(&mut self, records: &[(RecordKind, u32, Bytes)]) -> io::Result<()> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.logs.append(self.id).await?,
+        };
+        self.writer.insert(writer).write(records).await
+    }
+}
+
 /// Writes what the engine says to the log, in as few writes as it comes; returns the extender that
 /// the step named.
 async fn record(
-    mut log: Writer,
+    mut log: Log,
     mut events: mpsc::Receiver<Event>,
     number: u32,
     begun: Instant,
@@ -329,9 +347,4 @@ fn unresolved(error: &ResolveError) -> Failure {
         ResolveError::Registry(RegistryError::Invalid { .. }) => Reason::BaseUnsupported,
     };
     Failure::new(reason, error.to_string())
-}
-
-fn internal(error: &std::io::Error) -> RunError {
-    tracing::error!(%error, "a build's log can't be opened");
-    RunError::Build(Failure::new(Reason::Internal, "the build's log can't be written"))
 }

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Builds, attempt::Materials, running::{Stop, Why}, turns::Turns};
+use super::{
+    Builds,
+    attempt::Materials,
+    running::{Stop, Why},
+    turns::Turns,
+};
 use crate::{
     ledger::{Build, Change, LedgerError, State},
     log::RecordKind,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kiln_backends::{AttemptName, BuildBackend};
 use tokio_util::sync::CancellationToken;
 
-use super::{Builds, EngineHealth};
+use super::{Builds, EngineHealth, Shared};
 
 /// How often a good engine is proved again, and a bad one tried.
 const WHILE_GOOD: Duration = Duration::from_secs(60);
@@ -37,15 +37,15 @@ pub async fn watch_engine(builds: Builds, backend: Arc<dyn BuildBackend>, stop: 
     }
 }
 
-impl Builds {
+impl Shared {
     /// An attempt found the engine gone: the next ones wait until it was proved again.
     pub(super) fn lost_engine(&self, trouble: &str) {
-        let missing_since = self.engine().missing_since.or_else(|| Some(Timestamp::now()));
+        let missing_since = self.engine.borrow().missing_since.or_else(|| Some(Timestamp::now()));
         let health = EngineHealth { capabilities: None, trouble: Some(trouble.to_owned()), missing_since };
         tracing::warn!(trouble, "the engine went away; builds wait");
-        self.0.metrics.engine(false);
-        self.0.engine.send_replace(health);
-        self.0.engine_lost.notify_one();
+        self.metrics.engine(false);
+        self.engine.send_replace(health);
+        self.engine_lost.notify_one();
     }
 }
 

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use kiln_auth::UserName;
 use kiln_backends::{BuildId, Capabilities, Failure, Reason};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     ledger::{Build, Cleanup, Ledger, LedgerError, Seal, State},
@@ -71,6 +71,8 @@ struct Shared {
     /// False while there is too little free space.
     disk_free: AtomicBool,
     engine: watch::Sender<EngineHealth>,
+    /// Has the engine proved anew at once.
+    engine_lost: Notify,
 }
 
 /// What is known of the engine.
@@ -80,6 +82,8 @@ pub struct EngineHealth {
     pub capabilities: Option<Capabilities>,
     /// What is wrong with it, for operators.
     pub trouble: Option<String>,
+    /// Since when there is none, as far as this process knows.
+    pub missing_since: Option<Timestamp>,
 }
 
 impl Builds {
@@ -95,7 +99,11 @@ impl Builds {
             metrics,
             accepting: AtomicBool::new(true),
             disk_free: AtomicBool::new(true),
-            engine: watch::Sender::new(EngineHealth::default()),
+            engine: watch::Sender::new(EngineHealth {
+                missing_since: Some(Timestamp::now()),
+                ..EngineHealth::default()
+            }),
+            engine_lost: Notify::new(),
         }))
     }
 
@@ -146,7 +154,8 @@ impl Builds {
         Ok(Some(reader))
     }
 
-    /// Stops a build of this owner; `None` if there is none, else the state it was found in.
+    /// Stops a build of this owner; `None` if there is none, else the state it is in now: one that
+    /// runs ends a little later, one that has ended stays as it is.
     ///
     /// # Errors
     /// When the ledger failed.
@@ -155,17 +164,25 @@ impl Builds {
         if build.state.is_terminal() {
             return Ok(Some(build.state));
         }
+        // A task of its own: a caller who goes away now must not leave a build that is marked and runs on.
+        let cancelled = tokio::spawn(self.clone().stop(owner.clone(), id)).await;
+        cancelled.map_err(|_| LedgerError::Closed)?
+    }
+
+    async fn stop(self, owner: UserName, id: BuildId) -> Result<Option<State>, LedgerError> {
         let failure = Failure::new(Reason::CancelledByUser, format!("{owner} cancelled the build"));
-        let state = self.0.ledger.request_cancel(id, failure.clone()).await?;
+        let found = self.0.ledger.request_cancel(id, failure.clone()).await?;
         tracing::info!(target: "audit", action = "cancel", user = %owner, build = %id, "build cancelled");
-        if state == Some(State::Cancelled) {
-            self.0.queue.remove(owner, id);
-            self.0.end_log(id, State::Cancelled, Some(&failure)).await;
-            self.0.metrics.ended(State::Cancelled, Some(&failure));
-        }
         // Also for one that waits for an engine: its worker is free again.
         self.0.running.cancel(id);
-        Ok(state)
+        if found != Some(State::Queued) {
+            return Ok(found);
+        }
+        self.0.queue.remove(&owner, id);
+        self.0.end_log(id, State::Cancelled, Some(&failure)).await;
+        self.0.logs.seal(id);
+        self.0.metrics.ended(State::Cancelled, Some(&failure));
+        Ok(Some(State::Cancelled))
     }
 
     /// Removes finished builds of an owner that ended before `before`, their logs too; counts them.
@@ -189,6 +206,11 @@ impl Builds {
         self.0.accepting.load(Ordering::Relaxed) && self.0.disk_free.load(Ordering::Relaxed)
     }
 
+    /// Lets the followers of logs go: nothing will be written any more.
+    pub fn close_logs(&self) {
+        self.0.logs.close();
+    }
+
     /// What is known of the engine.
     #[must_use]
     pub fn engine(&self) -> EngineHealth {
@@ -205,7 +227,8 @@ impl Builds {
 }
 
 impl Shared {
-    /// Writes the last record of a build and lets its followers go.
+    /// Writes the last record of a build. Its followers stay until the ledger has its end, too:
+    /// whoever sees the log end finds the build ended.
     async fn end_log(&self, id: BuildId, state: State, failure: Option<&Failure>) {
         let text =
             failure.map_or_else(|| state.as_str().to_owned(), |failure| format!("{}: {failure}", state.as_str()));
@@ -217,7 +240,6 @@ impl Shared {
         if let Err(error) = written.await {
             tracing::error!(build = %id, %error, "the end of a build's log was not written");
         }
-        self.logs.seal(id);
     }
 
     async fn remove(&self, owner: Option<UserName>, before: Timestamp) -> Result<usize, LedgerError> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kiln_backends::{BuildBackend, BuildId, Failure, Pushed, Reason, RunError};
+use kiln_backends::{BuildBackend, BuildId, Capabilities, Failure, Pushed, Reason, RunError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,10 @@ use crate::{
 
 /// What an attempt's lease is beyond its deadline; only a dead process lets one run out.
 const LEASE_BEYOND: Duration = Duration::from_secs(60);
-/// How long to wait for an engine that doesn't answer, the first time and at most.
+/// How long to wait after an engine was lost, the first time and at most.
 const ENGINE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How long to wait for a ledger that takes nothing, on a full disk for one.
+const LEDGER_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Takes builds from the queue and runs them, so many at once.
 #[derive(Clone)]
@@ -34,6 +36,7 @@ pub struct Runner {
     materials: Arc<Materials>,
     committer: Arc<Committer>,
     settings: RunnerSettings,
+    stop: CancellationToken,
 }
 
 /// How builds are run.
@@ -52,31 +55,37 @@ enum Ended {
     Terminal(Change),
     /// The process stops; another one goes on with the build.
     Handed,
-    /// The engine was away: try again on it.
-    Again(String),
+    /// It begins again: with what is wrong with the engine, if something is.
+    Again(Option<String>),
 }
 
 impl Runner {
-    /// A runner over one engine.
+    /// A runner over one engine, until `stop` fires.
     #[must_use]
-    pub fn new(builds: Builds, backend: Arc<dyn BuildBackend>, materials: Materials, settings: RunnerSettings) -> Self {
+    pub fn new(
+        builds: Builds,
+        backend: Arc<dyn BuildBackend>,
+        materials: Materials,
+        settings: RunnerSettings,
+        stop: CancellationToken,
+    ) -> Self {
         let committer = Arc::new(Committer::new(builds.clone()));
-        Self { builds, backend, materials: Arc::new(materials), committer, settings }
+        Self { builds, backend, materials: Arc::new(materials), committer, settings, stop }
     }
 
-    /// Runs builds until `stop` fires, then lets the running ones go on for `drain`, and hands
-    /// back the rest.
-    pub async fn run(self, stop: CancellationToken, drain: Duration) {
+    /// Runs builds until the runner's `stop` fires, then lets those on the engine go on for `drain`,
+    /// and hands back the rest.
+    pub async fn run(self, drain: Duration) {
         let mut workers = JoinSet::new();
         for _ in 0..self.settings.concurrency.max(1) {
-            let (runner, stop) = (self.clone(), stop.clone());
+            let runner = self.clone();
             workers.spawn(async move {
-                while let Some(id) = stop.run_until_cancelled(runner.builds.0.queue.next()).await {
+                while let Some(id) = runner.stop.run_until_cancelled(runner.builds.0.queue.next()).await {
                     runner.see_to_its_end(id).await;
                 }
             });
         }
-        stop.cancelled().await;
+        self.stop.cancelled().await;
         if tokio::time::timeout(drain, wait_for(&mut workers)).await.is_err() {
             self.builds.0.running.drain();
             wait_for(&mut workers).await;
@@ -84,9 +93,24 @@ impl Runner {
     }
 
     async fn see_to_its_end(&self, id: BuildId) {
-        if let Err(error) = self.advance(id).await {
-            // The ledger has the last word; the next start takes the build up where it says.
-            tracing::error!(build = %id, %error, "a build is left as the ledger has it");
+        loop {
+            let runner = self.clone();
+            // A task of its own: a bug that one build meets must not take the worker with it.
+            match tokio::spawn(async move { runner.advance(id).await }).await {
+                Ok(Ok(())) => break,
+                // The ledger has the last word: the build goes on where it says.
+                Ok(Err(error)) => tracing::error!(build = %id, %error, "a build waits for the ledger"),
+                Err(error) => {
+                    tracing::error!(build = %id, %error, "a build can't be run");
+                    let failure = Failure::new(Reason::Internal, "the gateway has a bug; the operator's log says more");
+                    if self.builds.0.finish(id, Change::Failed(failure.clone()), Some(&failure)).await.is_ok() {
+                        break;
+                    }
+                }
+            }
+            if self.stop.run_until_cancelled(tokio::time::sleep(LEDGER_BACKOFF)).await.is_none() {
+                break;
+            }
         }
         self.builds.0.running.leave(id);
     }
@@ -95,35 +119,32 @@ impl Runner {
         let shared = &self.builds.0;
         let stop = shared.running.enter(id);
         let mut wait = ENGINE_BACKOFF.0;
-        loop {
-            let Some(build) = shared.ledger.load(id).await? else { return Ok(()) };
+        let mut lost_at = None;
+        while let Some(build) = shared.ledger.load(id).await? {
             let ended = match build.state {
-                State::Queued if build.cancelled => return Ok(()),
-                State::Queued => self.attempt(&build, &stop).await?,
-                State::Pushed => {
-                    self.committer.commit(&build, &self.materials, &stop).await?;
-                    return Ok(());
-                }
-                _ => return Ok(()),
+                // Cancelled while it ran, and then cut off before it could end.
+                State::Queued if build.cancelled => Some(self.cancelled(&build)),
+                State::Queued => self.attempt(&build, lost_at, &stop).await?,
+                // An attempt of this process ended, but the ledger couldn't take it.
+                State::Running => Some(Ended::Again(None)),
+                State::Pushed => return self.committer.commit(&build, &self.materials, &stop).await,
+                State::Succeeded | State::Failed | State::Cancelled => return Ok(()),
             };
             match ended {
                 Some(Ended::Terminal(change)) => return self.end(&build, change).await,
-                Some(Ended::Handed) => {
+                Some(Ended::Handed) => return self.requeue(&build).await,
+                Some(Ended::Again(None)) => self.requeue(&build).await?,
+                Some(Ended::Again(Some(trouble))) => {
+                    shared.lost_engine(&trouble);
+                    lost_at.get_or_insert_with(Timestamp::now);
+                    let text = "the engine went away; the build begins again as soon as there is one".to_owned();
+                    shared.note(id, RecordKind::Warning, text).await;
                     self.requeue(&build).await?;
-                    return Ok(());
-                }
-                Some(Ended::Again(trouble)) => {
-                    let waited = Timestamp::now().duration_since(build.accepted_at).unsigned_abs();
-                    if waited > self.settings.queue_deadline {
-                        let message = format!("no engine took the build within {waited:.0?}; ask the operator");
-                        tracing::error!(build = %id, trouble, "no engine took a build");
-                        let failure = Failure::new(Reason::EngineUnavailable, message);
-                        return self.end(&build, Change::Failed(failure)).await;
-                    }
-                    self.requeue(&build).await?;
-                    if stop.token.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                        // Queued again: whoever stopped it sees to the rest.
-                        return Ok(());
+                    // Whoever stops it now is seen by the next round.
+                    tokio::select! {
+                        () = stop.token.cancelled() => {}
+                        () = self.stop.cancelled() => {}
+                        () = tokio::time::sleep(wait) => {}
                     }
                     wait = (wait * 2).min(ENGINE_BACKOFF.1);
                 }
@@ -131,16 +152,24 @@ impl Runner {
                 None => {}
             }
         }
+        Ok(())
     }
 
     /// One attempt; `None` when the ledger has moved on.
-    async fn attempt(&self, build: &Build, stop: &Stop) -> Result<Option<Ended>, LedgerError> {
+    async fn attempt(
+        &self,
+        build: &Build,
+        lost_at: Option<Timestamp>,
+        stop: &Stop,
+    ) -> Result<Option<Ended>, LedgerError> {
         let shared = &self.builds.0;
-        let Some(capabilities) = self.engine(stop).await else {
-            return Ok(Some(if stop.why() == Some(Why::Cancelled) { self.cancelled(build) } else { Ended::Handed }));
+        let capabilities = match self.engine(build, lost_at, stop).await {
+            Ok(capabilities) => capabilities,
+            Err(ended) => return Ok(Some(ended)),
         };
         let lease = self.settings.deadline + LEASE_BEYOND;
         let Some(number) = shared.ledger.claim(build.id, lease).await? else { return Ok(None) };
+        stop.begin(number);
         let waited = Timestamp::now().duration_since(build.accepted_at).unsigned_abs();
         let _running = shared.metrics.started(waited);
         let begun = Instant::now();
@@ -156,11 +185,33 @@ impl Runner {
         Ok(None)
     }
 
-    /// Waits for an engine that keeps the rules; `None` if the build is stopped before.
-    async fn engine(&self, stop: &Stop) -> Option<kiln_backends::Capabilities> {
-        let mut health = self.builds.0.engine.subscribe();
-        let found = stop.token.run_until_cancelled(health.wait_for(|health| health.capabilities.is_some())).await?;
-        found.ok()?.capabilities.clone()
+    /// Waits for an engine that keeps the rules, as long as a build may wait for one. It counts from
+    /// when there was none, or from when this build lost one, but not while others were built.
+    async fn engine(&self, build: &Build, lost_at: Option<Timestamp>, stop: &Stop) -> Result<Capabilities, Ended> {
+        let mut engine = self.builds.0.engine.subscribe();
+        let missing_since = engine.borrow().missing_since;
+        let since = lost_at.or(missing_since.map(|missing| missing.max(build.accepted_at)));
+        let waited = since.map_or(Duration::ZERO, |since| Timestamp::now().duration_since(since).unsigned_abs());
+        let left = self.settings.queue_deadline.checked_sub(waited).unwrap_or_default();
+        tokio::select! {
+            biased;
+            () = stop.token.cancelled() => {
+                Err(if stop.why() == Some(Why::Cancelled) { self.cancelled(build) } else { Ended::Handed })
+            }
+            // The next process may find one; waiting for it here would only hold up the stop.
+            () = self.stop.cancelled() => Err(Ended::Handed),
+            () = tokio::time::sleep(left) => Err(self.no_engine(build)),
+            Ok(health) = engine.wait_for(|health| health.capabilities.is_some()) => {
+                health.capabilities.clone().ok_or(Ended::Handed)
+            }
+        }
+    }
+
+    fn no_engine(&self, build: &Build) -> Ended {
+        let trouble = self.builds.engine().trouble;
+        tracing::error!(build = %build.id, trouble, "no engine took a build");
+        let message = format!("no engine took the build within {:?}; ask the operator", self.settings.queue_deadline);
+        Ended::Terminal(Change::Failed(Failure::new(Reason::EngineUnavailable, message)))
     }
 
     fn ended(&self, build: &Build, error: RunError, stop: &Stop) -> Ended {
@@ -168,10 +219,7 @@ impl Runner {
             RunError::Build(failure) => Ended::Terminal(Change::Failed(failure)),
             RunError::Cancelled if stop.why() == Some(Why::Draining) => Ended::Handed,
             RunError::Cancelled => self.cancelled(build),
-            RunError::Engine { retryable: true, source } => {
-                tracing::warn!(build = %build.id, error = %source, "the engine is away");
-                Ended::Again(source.to_string())
-            }
+            RunError::Engine { retryable: true, source } => Ended::Again(Some(source.to_string())),
             RunError::Engine { retryable: false, source } => {
                 tracing::error!(build = %build.id, error = %source, "the engine failed");
                 let message = "the engine can't run this build; the operator's log says why";
@@ -222,6 +270,7 @@ impl Shared {
         self.end_log(id, change.state(), failure).await;
         let state = change.state();
         let moved = self.ledger.transition(id, now.attempt, now.state, change).await?;
+        self.logs.seal(id);
         if moved {
             self.metrics.ended(state, failure);
         }

@@ -33,6 +33,8 @@ pub async fn recover(builds: &Builds) -> Result<usize, LedgerError> {
     for build in &before {
         if !after.iter().any(|b| b.id == build.id) {
             shared.end_log(build.id, State::Failed, Some(&interrupted)).await;
+            shared.logs.seal(build.id);
+            shared.metrics.ended(State::Failed, Some(&interrupted));
         }
     }
     for build in &after {

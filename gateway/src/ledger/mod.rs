@@ -3,6 +3,7 @@
 //! One writer commits what many callers ask for in groups, so that a `fsync` is shared by all who
 //! wait for it; readers have connections of their own and never wait for the writer.
 
+mod lock;
 mod row;
 mod seal;
 mod write;
@@ -19,6 +20,7 @@ use sqlx::{
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+pub use lock::Lock;
 pub use row::{Accepted, Build, Change, Cleanup, Content, NewBuild, State};
 pub use seal::Seal;
 use write::{Write, Writer};
