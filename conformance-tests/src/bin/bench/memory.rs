@@ -1,6 +1,6 @@
 //! What processes hold: a gateway at rest, and the BuildKit client while 1 GiB of context goes through it.
 
-use std::{fs, io, process::Command, sync::Arc};
+use std::{fs, io, process::Command, sync::Arc, time::Duration};
 
 use kiln_backends::{BasicCredential, BuildkitdBackend, BuildkitdConfig, Tree, conformance::Bench};
 use kiln_conformance_tests::engine;
@@ -10,6 +10,8 @@ use crate::{Result, report::Row};
 /// The argument with which this program is the process that builds the large context.
 pub(crate) const CONTEXT_MODE: &str = "--large-context";
 const CONTEXT: u64 = 1 << 30;
+/// A disk that others use, too, may need this long for it.
+const WITHIN: Duration = Duration::from_secs(170);
 
 /// Resident memory of a process, MiB.
 pub(crate) fn resident(pid: u32) -> io::Result<f64> {
@@ -18,7 +20,7 @@ pub(crate) fn resident(pid: u32) -> io::Result<f64> {
 
 /// Builds the large context in a process of its own, in which nothing else has grown before.
 pub(crate) fn large_context() -> Result<Row> {
-    let output = Command::new(std::env::current_exe()?).arg(CONTEXT_MODE).output()?;
+    let output = Command::new("/proc/self/exe").arg(CONTEXT_MODE).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let grown = text.trim().parse().map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?;
     let what = "Memory, peak beyond idle while a 1 GiB context is sent: the BuildKit client in a process of its own (no door takes such a context yet)";
@@ -45,7 +47,9 @@ pub(crate) async fn build_large_context() -> Result<()> {
     // Resets the peak.
     fs::write("/proc/self/clear_refs", "5")?;
     let idle = field("self", "VmRSS:")?;
-    let outcome = bench.run(bench.spec("ann", tree)).await;
+    let mut spec = bench.spec("ann", tree);
+    spec.limits.deadline = WITHIN;
+    let outcome = bench.run(spec).await;
     if !outcome.output().contains(&CONTEXT.to_string()) {
         return Err(format!("{:?} {}", outcome.result, outcome.output()).into());
     }
