@@ -46,7 +46,7 @@ enum Verb {
     #[command(subcommand)]
     User(user::Verb),
     /// Check configuration, engine, registry, identity provider and CA, and say what to do
-    Doctor(ConfigArgs),
+    Doctor(doctor::Args),
     /// Look after the ledger
     #[command(subcommand)]
     Ledger(ledger::Verb),

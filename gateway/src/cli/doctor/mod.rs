@@ -1,5 +1,7 @@
 //! `kiln doctor`: checks what a gateway needs, part by part, and says what to do.
 
+mod canary;
+
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 use kiln_auth::{Credential, Refusal, WskToken};
@@ -8,12 +10,27 @@ use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use canary::Reached;
+
 use super::{ConfigArgs, exit, fail};
 use crate::{
     config::Config,
     registry::{Authentication, Registries, RegistryClient, RegistryError, destination},
     serve::{self, causes},
 };
+
+/// What to check.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Run a build step on this image that tries to reach Kiln's ports; it needs a shell, and python3 or nc
+    #[arg(long, value_name = "IMAGE")]
+    canary: Option<String>,
+    /// A further address that the step must not reach, such as a metadata service's
+    #[arg(long, value_name = "HOST:PORT", requires = "canary")]
+    unreachable: Vec<String>,
+}
 
 /// How long one part may take to answer.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -33,8 +50,8 @@ enum Verdict {
     Bad,
 }
 
-pub(crate) async fn run(args: &ConfigArgs) -> ExitCode {
-    let config = match args.load() {
+pub(crate) async fn run(args: &Args) -> ExitCode {
+    let config = match args.config.load() {
         Ok(config) => config,
         Err(error) => return fail(exit::USAGE, &error),
     };
@@ -44,6 +61,9 @@ pub(crate) async fn run(args: &ConfigArgs) -> ExitCode {
     findings.extend(engine(&config).await);
     findings.extend(registry(&config).await);
     findings.push(identity(&config).await);
+    if let Some(image) = &args.canary {
+        findings.push(step_network(&config, image, &args.unreachable).await);
+    }
     for Finding { part, verdict, text } in &findings {
         let word = match verdict {
             Verdict::Good => "ok",
@@ -129,13 +149,41 @@ async fn engine(config: &Config) -> Vec<Finding> {
     findings
 }
 
+/// Whether a step reaches what is ours: from its own loopback, and from where its packets leave its network.
+async fn step_network(config: &Config, image: &str, further: &[String]) -> Finding {
+    const PART: &str = "step network";
+    let ports = [config.listen.port(), config.admin_listen.port()];
+    let mut addresses: Vec<String> =
+        ports.iter().flat_map(|port| ["127.0.0.1", "gateway"].map(|host| format!("{host}:{port}"))).collect();
+    addresses.extend(further.iter().cloned());
+    let run = async {
+        let backend = serve::backend(&config.engine, InstanceId(Uuid::nil())).map_err(|e| causes(&e))?;
+        canary::run(config, &*backend, &client(config)?, image, &addresses).await
+    };
+    match run.await {
+        Ok(Reached(reached)) if reached.is_empty() => {
+            good(PART, format!("a step reached none of {}", addresses.join(", ")))
+        }
+        Ok(Reached(reached)) => bad(
+            PART,
+            format!(
+                "a step reached {}; give steps a network of their own and a firewall, see deploy/buildkit",
+                reached.join(", ")
+            ),
+        ),
+        Err(error) => bad(PART, error),
+    }
+}
+
+fn client(config: &Config) -> Result<RegistryClient, String> {
+    let network = serve::network(config).map_err(|error| causes(&error))?;
+    RegistryClient::new(&config.registry, config.registries.clone(), &network).map_err(|e| e.to_string())
+}
+
 async fn registry(config: &Config) -> Vec<Finding> {
     const PART: &str = "registry";
     let lines = config.registries.buildkitd_toml();
-    let client = serve::network(config).map_err(|error| causes(&error)).and_then(|network| {
-        RegistryClient::new(&config.registry, config.registries.clone(), &network).map_err(|e| e.to_string())
-    });
-    let client = match client {
+    let client = match client(config) {
         Ok(client) => client,
         Err(error) => return vec![bad(PART, error)],
     };
