@@ -40,8 +40,9 @@ fmt:
 clippy: compile
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
+# Private items too: the readers are those who work on this.
 doc: compile
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 shell:
 	@command -v shellcheck >/dev/null || { echo 'error: shellcheck is missing (Debian: apt-get install shellcheck)' >&2; exit 1; }
