@@ -86,7 +86,7 @@ pub fn explain(failure: Failure) -> Failure {
         Some(NO_PACKAGE_MANAGER | KIND_UNSUPPORTED) => (Reason::BaseUnsupported, "kiln: unsupported: "),
         Some(FILE_INVALID) => (Reason::RecipeInvalid, "kiln: invalid: "),
         Some(status) if failure.reason == Reason::StepFailed => return install_failed(failure, status),
-        _ => return failure,
+        _ => return without_step(failure),
     };
     match step.tail.iter().rev().find_map(|line| line.trim_end().strip_prefix(prefix)) {
         Some(sentence) => Failure { reason, message: sentence.to_owned(), step: failure.step },
@@ -94,7 +94,20 @@ pub fn explain(failure: Failure) -> Failure {
     }
 }
 
-/// The caller wrote no step, so the message speaks of what they sent.
+/// The caller wrote no step, so the engine's sentence on one becomes a sentence on what they asked for.
+fn without_step(failure: Failure) -> Failure {
+    let around = failure.message.split_once("the step \"").and_then(|(before, rest)| {
+        let (_, after) = rest.split_once("\" (Dockerfile line ")?;
+        Some((before, after.split_once(')')?.1))
+    });
+    let next = if failure.reason == Reason::BaseUnsupported { "; use a runtime's image as the base" } else { "" };
+    match around.map(|(before, after)| format!("{before}the installation{after}{next}")) {
+        Some(message) => Failure { message, ..failure },
+        None => failure,
+    }
+}
+
+/// The same of an installer that failed.
 fn install_failed(failure: Failure, status: i32) -> Failure {
     let last = failure.step.iter().flat_map(|step| &step.tail).rfind(|line| !line.trim().is_empty());
     let last = last.map_or_else(String::new, |line| format!(": {}", line.trim()));
@@ -107,4 +120,50 @@ fn unwritable(error: Unwritable) -> Failure {
 
 fn invalid(error: InvalidTree) -> Failure {
     Failure::new(Reason::Internal, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_backends::FailedStep;
+
+    use super::*;
+
+    #[test]
+    fn no_sentence_speaks_of_a_step_that_the_caller_did_not_write() {
+        let step = r#"the step "RUN --mount=type=bind,source=.kiln,target=/.kiln ["/bin/sh","/.kiln/extend.sh"]" (Dockerfile line 3)"#;
+        for (reason, exit_code, tail, engines, ours) in [
+            (
+                Reason::BaseUnsupported,
+                None,
+                "",
+                format!("the base image has no /bin/sh, which {step} needs"),
+                "the base image has no /bin/sh, which the installation needs; use a runtime's image as the base",
+            ),
+            (
+                Reason::OutOfMemory,
+                Some(137),
+                "",
+                format!("{step} was killed, most likely for want of memory"),
+                "the installation was killed, most likely for want of memory",
+            ),
+            (
+                Reason::StepFailed,
+                Some(1),
+                "no such package",
+                format!("{step} ended with exit code 1"),
+                "the installation ended with status 1: no such package",
+            ),
+            (
+                Reason::StepFailed,
+                Some(NO_PACKAGE_MANAGER),
+                "kiln: unsupported: there is no pip.",
+                format!("{step} ended with exit code 90"),
+                "there is no pip.",
+            ),
+        ] {
+            let step = FailedStep { exit_code, tail: vec![tail.to_owned()], ..FailedStep::default() };
+            let failure = explain(Failure { step: Some(step), ..Failure::new(reason, engines) });
+            assert_eq!(failure.message, ours);
+        }
+    }
 }
