@@ -8,7 +8,10 @@ mod row;
 mod seal;
 mod write;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aws_lc_rs::{hmac, rand};
 use kiln_auth::UserName;
@@ -30,6 +33,15 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// Readers: enough to keep two cores busy with index look-ups.
 const READERS: u32 = 4;
+
+/// Pages of the log between two checkpoints, 16 MiB. An acceptance takes some ten, and the one that
+/// meets a checkpoint waits for the whole of it: rarer than one in a hundred keeps the slowest percent
+/// quick.
+const CHECKPOINT_PAGES: &str = "4000";
+
+/// What each connection keeps of the database, KiB (negative means that, positive pages); the system's
+/// cache is behind it.
+const CACHE: &str = "-512";
 
 /// The ledger of this installation.
 #[derive(Clone, Debug)]
@@ -67,17 +79,27 @@ impl Ledger {
     /// When the database can't be opened, or a newer Kiln has written it.
     pub async fn open(folder: &Path) -> Result<Self, LedgerError> {
         let options = SqliteConnectOptions::new()
-            .filename(folder.join("ledger.sqlite"))
+            .filename(Self::file_in(folder))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(BUSY);
-        let single = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+            .busy_timeout(BUSY)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("cache_size", CACHE);
+        // A file doesn't go away as a server does, so connections aren't tried before each use.
+        let pool = |connections| SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
+        let single = pool(1).connect_with(options.clone()).await?;
         sqlx::migrate!("src/ledger/migrations").run(&single).await?;
         let (instance, tenant_key) = installation(&single).await?;
-        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        let readers = pool(READERS).connect_with(options.read_only(true)).await?;
         Ok(Self { readers, writer: Writer::start(single), instance, tenant_key })
+    }
+
+    /// Where the ledger of a data folder lies.
+    #[must_use]
+    pub fn file_in(folder: &Path) -> PathBuf {
+        folder.join("ledger.sqlite")
     }
 
     /// This installation's identity.
