@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
-use kiln_auth::{NewUser, UserName, add_user};
+use kiln_auth::{NewUser, UserName, UsersFileError, add_user};
 use secrecy::ExposeSecret as _;
 
 use super::{exit, fail};
@@ -34,6 +34,10 @@ pub(crate) fn run(verb: &Verb) -> ExitCode {
             println!("{}:{}", token.uuid(), token.key().expose_secret());
             ExitCode::SUCCESS
         }
+        Err(UsersFileError::Exists(name)) => fail(
+            1,
+            &format!("user {name} is there already; --rotate gives them a new token, and the old one stops working"),
+        ),
         Err(error) => fail(1, &error),
     }
 }
