@@ -42,7 +42,7 @@ clippy: compile
 
 # Private items too: the readers are those who work on this.
 doc: compile
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 shell:
 	@command -v shellcheck >/dev/null || { echo 'error: shellcheck is missing (Debian: apt-get install shellcheck)' >&2; exit 1; }
