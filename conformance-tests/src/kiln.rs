@@ -70,6 +70,15 @@ impl Launch {
         Self { variables, config, folder, tokens: BTreeMap::new() }
     }
 
+    /// A gateway without a configuration file, and of Kiln's own variables with those only that
+    /// keep it off this machine's folders and ports.
+    #[must_use]
+    pub fn drop_in() -> Self {
+        let mut launch = Self::on(Engine::Buildkitd);
+        launch.variables.retain(|name, _| ["KILN_DATA_DIR", "KILN_ADMIN_LISTEN"].contains(&name.as_str()));
+        Self { config: String::new(), ..launch }
+    }
+
     /// With a user in its file; their token is what [`Kiln::client`] sends.
     ///
     /// # Panics
@@ -126,10 +135,11 @@ impl Launch {
         let config = self.folder.path().join("kiln.toml");
         std::fs::write(&config, &self.config).expect("the configuration is written");
         let mut command = Command::new(program());
-        command.args(arguments).env_clear().env("KILN_CONFIG", config).envs(&self.variables);
+        command.args(arguments).env_clear().env("KILN_CONFIG", config);
         for kept in ["PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
             command.envs(std::env::var(kept).map(|value| (kept, value)));
         }
+        command.envs(&self.variables);
         command
     }
 

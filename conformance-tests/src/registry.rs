@@ -1,5 +1,6 @@
 //! The real registry, asked directly: what the gateway says is compared with what is there.
 
+use aws_lc_rs::digest::{SHA256, digest as hash};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
@@ -23,8 +24,12 @@ pub async fn digest(repository: &str, tag: &str) -> Option<String> {
 /// When the registry doesn't answer.
 #[expect(clippy::expect_used, reason = "a test panics where it fails")]
 pub async fn manifest(repository: &str, reference: &str) -> Option<(String, Value)> {
-    let url = format!("http://{}/v2/{repository}/manifests/{reference}", engine("KILN_TEST_REGISTRY"));
-    let response = client().get(url).header("accept", ACCEPT).send().await.expect("the registry answers");
+    let response = client()
+        .get(api(&format!("{repository}/manifests/{reference}")))
+        .header("accept", ACCEPT)
+        .send()
+        .await
+        .expect("the registry answers");
     if response.status() == StatusCode::NOT_FOUND {
         return None;
     }
@@ -49,10 +54,74 @@ pub async fn config(repository: &str, reference: &str) -> Value {
 /// When it isn't there.
 #[expect(clippy::expect_used, reason = "a test panics where it fails")]
 pub async fn blob(repository: &str, digest: &str) -> bytes::Bytes {
-    let url = format!("http://{}/v2/{repository}/blobs/{digest}", engine("KILN_TEST_REGISTRY"));
-    let response = client().get(url).send().await.expect("the registry answers");
-    assert!(response.status().is_success(), "{repository} {digest}: {}", response.status());
+    let response = send(client().get(api(&format!("{repository}/blobs/{digest}")))).await;
     response.bytes().await.expect("bytes")
+}
+
+/// Gives a repository a blob that another one has.
+///
+/// # Panics
+/// When the registry doesn't.
+pub async fn mount(from: &str, to: &str, digest: &str) {
+    send(client().post(api(&format!("{to}/blobs/uploads/?mount={digest}&from={from}")))).await;
+}
+
+/// Uploads a blob and returns its digest.
+///
+/// # Panics
+/// When the registry doesn't take it.
+#[expect(clippy::expect_used, reason = "a test panics where it fails")]
+pub async fn upload(repository: &str, blob: Vec<u8>) -> String {
+    let digest: String = hash(&SHA256, &blob).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = format!("sha256:{digest}");
+    let begun = send(client().post(api(&format!("{repository}/blobs/uploads/")))).await;
+    let location = begun.headers().get("location").and_then(|l| l.to_str().ok()).expect("a place to upload to");
+    let place = begun.url().join(location).expect("a URL");
+    send(client().put(place).query(&[("digest", &digest)]).body(blob)).await;
+    digest
+}
+
+/// Puts a manifest under a tag.
+///
+/// # Panics
+/// When the registry doesn't take it.
+#[expect(clippy::expect_used, reason = "a test panics where it fails")]
+pub async fn put_manifest(repository: &str, tag: &str, manifest: &Value) {
+    let kind = manifest["mediaType"].as_str().expect("a media type");
+    let put = client().put(api(&format!("{repository}/manifests/{tag}")));
+    send(put.header("content-type", kind).body(manifest.to_string())).await;
+}
+
+#[expect(clippy::expect_used, reason = "a test panics where it fails")]
+async fn send(request: reqwest::RequestBuilder) -> reqwest::Response {
+    let response = request.send().await.expect("the registry answers");
+    assert!(response.status().is_success(), "{}: {}", response.url(), response.status());
+    response
+}
+
+fn api(path: &str) -> String {
+    format!("http://{}/v2/{path}", engine("KILN_TEST_REGISTRY"))
+}
+
+/// Copies an image, tag `latest`, to another repository, as an owner who pushes a base of their own does.
+///
+/// # Panics
+/// When the registry refuses.
+#[expect(clippy::expect_used, reason = "a test panics where it fails")]
+pub async fn copy(from: &str, to: &str) {
+    let (_, manifest) = manifest(from, "latest").await.expect("an image");
+    let registry = format!("http://{}/v2", engine("KILN_TEST_REGISTRY"));
+    let layers = manifest["layers"].as_array().expect("layers");
+    for blob in layers.iter().chain([&manifest["config"]]) {
+        let digest = blob["digest"].as_str().expect("a digest");
+        let mount = format!("{registry}/{to}/blobs/uploads/?mount={digest}&from={from}");
+        let mounted = client().post(mount).send().await.expect("the registry answers").status();
+        assert_eq!(mounted, StatusCode::CREATED, "{digest}");
+    }
+    let kind = manifest["mediaType"].as_str().expect("a media type").to_owned();
+    let put = client().put(format!("{registry}/{to}/manifests/latest")).header("content-type", kind);
+    let put = put.body(manifest.to_string()).send().await.expect("the registry answers").status();
+    assert_eq!(put, StatusCode::CREATED, "{to}");
 }
 
 #[expect(clippy::expect_used, reason = "a test panics where it fails")]
