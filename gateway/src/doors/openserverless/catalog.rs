@@ -12,7 +12,6 @@ const DEFAULT_FILE: &str = "/etc/openserverless/builders.json";
 /// Builders by id.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Catalog {
-    #[serde(default)]
     builders: BTreeMap<String, Builder>,
 }
 

@@ -3,7 +3,10 @@
 use aws_lc_rs::digest;
 use axum::{
     Extension,
-    extract::{Path, State, rejection::BytesRejection},
+    extract::{
+        Path, State,
+        rejection::{BytesRejection, PathRejection},
+    },
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -64,8 +67,10 @@ pub(super) async fn ensure(
 pub(super) async fn build(
     State(door): State<OpenServerless>,
     Extension(identity): Extension<Identity>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Response {
+    // One that isn't UTF-8 is no id either.
+    let id = id.map(|Path(id)| id).unwrap_or_default();
     if id.len() != 64 || !id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
         return ko(StatusCode::BAD_REQUEST, "Invalid build id");
     }
