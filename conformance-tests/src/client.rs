@@ -31,6 +31,18 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Status, content type and body, to be compared at once.
+    #[must_use]
+    pub fn parts(&self) -> (u16, &str, &str) {
+        (self.status.as_u16(), self.header("content-type"), &self.text)
+    }
+
+    /// A header field; empty if it isn't there.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
     /// The body as JSON; null if it is none.
     #[must_use]
     pub fn json(&self) -> Value {
