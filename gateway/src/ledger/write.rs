@@ -66,17 +66,32 @@ async fn write_groups(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>) {
 }
 
 async fn commit(pool: &SqlitePool, group: &mut Vec<Write>, answers: &mut Answers) -> Result<(), LedgerError> {
-    let mut transaction = pool.begin().await?;
+    let mut db = pool.acquire().await?;
+    let committed = transaction(&mut db, group, answers).await;
+    if committed.is_err() {
+        // SQLite itself ends the transaction after some errors, a full disk among them: there may be none.
+        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *db).await;
+    }
+    committed
+}
+
+async fn transaction(
+    db: &mut SqliteConnection,
+    group: &mut Vec<Write>,
+    answers: &mut Answers,
+) -> Result<(), LedgerError> {
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *db).await?;
     let mut plain = Vec::new();
     for write in group.drain(..) {
         match write {
             // Acceptances without a key can't meet each other, so they go in together.
             Write::Accept(build, reply) if build.content.is_none() => plain.push((build, reply)),
-            other => apply(&mut transaction, other, answers).await?,
+            other => apply(db, other, answers).await?,
         }
     }
-    insert(&mut transaction, plain, answers).await?;
-    Ok(transaction.commit().await?)
+    insert(db, plain, answers).await?;
+    sqlx::raw_sql("COMMIT").execute(db).await?;
+    Ok(())
 }
 
 /// Sends `value` once it is committed.
