@@ -1,6 +1,6 @@
 //! The OpenServerless door over HTTP, against the running program. `CLAIMS.md` says which test
 //! shows which row of the contract.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test panics where it fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test panics where it fails")]
 
 mod openserverless {
     mod authorization;

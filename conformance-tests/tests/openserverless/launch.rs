@@ -4,6 +4,7 @@ use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use kiln_conformance_tests::{Engine, Launch, engine, registry};
 use serde_json::{Value, json};
+use tokio::{process::Command, task::JoinSet, time::timeout};
 
 use super::{
     couchdb::{User, on_couchdb},
@@ -53,6 +54,7 @@ async fn what_makes_no_sense_is_refused_at_start_with_the_reason() {
     let check = |value: &str| vec![("STRICT_USER_CHECK", value.to_owned())];
     let builder =
         |id: &str, source: &str| json!({ "builders": { id: { "kind": "python", "source": source } } }).to_string();
+    let mut refusals = JoinSet::new();
     for (variables, reason) in [
         (check("false"), "set identity.unchecked_targets = true as well"),
         (check("0"), "set identity.unchecked_targets = true as well"),
@@ -70,17 +72,9 @@ async fn what_makes_no_sense_is_refused_at_start_with_the_reason() {
         (vec![("BUILDER_CATALOG_FILE", "/nowhere/builders.json".to_owned())], "/nowhere/builders.json"),
         (vec![("LISTEN_PORT", "http".to_owned())], "LISTEN_PORT: is no port number"),
     ] {
-        let launch = Launch::on(Engine::Buildkitd).user("devel").set("KILN_ENGINE__BUILDKIT", NO_ENGINE);
-        let launch = variables.iter().fold(launch, |launch, (name, value)| launch.set(name, value));
-        let output = tokio::process::Command::from(launch.command(&["serve"])).kill_on_drop(true).output();
-        let output = tokio::time::timeout(Duration::from_secs(30), output)
-            .await
-            .unwrap_or_else(|_| panic!("it serves with {variables:?}"))
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{variables:?}: {said}");
-        assert!(said.contains(reason), "{variables:?}: {said}");
+        refusals.spawn(refused_at_start(variables, reason));
     }
+    refusals.join_all().await;
 }
 
 #[tokio::test]
@@ -136,4 +130,15 @@ async fn accepted_builds_and_their_status_outlive_a_kill() {
     let kiln = kiln.kill().await.start().await;
     let status = kiln.client("devel").get(&format!("{STATUS}?id={id}")).await;
     assert_eq!((status.parts().0, status.parts().1, &status.json()["phase"]), (200, JSON, &"Pending".into()));
+}
+
+async fn refused_at_start(variables: Vec<(&str, String)>, reason: &str) {
+    let launch = Launch::on(Engine::Buildkitd).user("devel").set("KILN_ENGINE__BUILDKIT", NO_ENGINE);
+    let launch = variables.iter().fold(launch, |launch, (name, value)| launch.set(name, value));
+    let output =
+        timeout(Duration::from_secs(60), Command::from(launch.command(&["serve"])).kill_on_drop(true).output());
+    let output = output.await.unwrap_or_else(|_| panic!("it serves with {variables:?}")).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{variables:?}: {said}");
+    assert!(said.contains(reason), "{variables:?}: {said}");
 }
