@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::exit;
 
-/// How long an answer's head may take.
+/// How long a connection may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long an answer may take, and a stream be silent.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
 /// Which gateway, and as whom.
@@ -69,7 +71,8 @@ impl ClientArgs {
         let mut authorization: header::HeaderValue =
             token.parse().map_err(|_| usage("the token has odd characters"))?;
         authorization.set_sensitive(true);
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build();
+        // The gateway's heartbeats come more often: a stream as silent as that is one whose gateway has gone.
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_WITHIN).read_timeout(ANSWER_WITHIN).build();
         let http = http.map_err(|e| usage(&e.to_string()))?;
         Ok(Client { http, url: self.url.trim_end_matches('/').to_owned(), authorization })
     }

@@ -198,8 +198,7 @@ impl View {
         let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
         match &self.spinner {
             Some(spinner) => spinner.println(line),
-            // A reader that went away isn't worth a panic.
-            None => drop(writeln!(std::io::stdout(), "{line}")),
+            None => say(&line),
         }
     }
 
@@ -210,11 +209,16 @@ impl View {
     }
 }
 
+/// A line on standard output. A reader that went away isn't worth a panic: the exit status says the rest.
+fn say(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
 /// Prints where a build is, and gives the exit status for it.
 fn conclude(build: &Build) -> ExitCode {
     match (build.state.as_str(), &build.failure) {
         ("succeeded", _) => {
-            println!("{} {}", build.image, build.digest.as_deref().unwrap_or_default());
+            say(&format!("{} {}", build.image, build.digest.as_deref().unwrap_or_default()));
             ExitCode::SUCCESS
         }
         (state @ ("failed" | "cancelled"), failure) => {
@@ -223,7 +227,7 @@ fn conclude(build: &Build) -> ExitCode {
             ExitCode::from(1)
         }
         (state, _) => {
-            println!("{state}");
+            say(state);
             ExitCode::from(exit::TRY_AGAIN)
         }
     }
