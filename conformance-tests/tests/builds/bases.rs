@@ -40,6 +40,59 @@ async fn a_script_of_the_base_that_fails_fails_the_build_with_its_last_line() {
 }
 
 #[tokio::test]
+async fn a_step_out_of_the_cache_still_names_its_extender() {
+    let kiln = Launch::on(Engine::Buildkitd).user("devel").start().await;
+    let client = kiln.client("devel");
+    let (base, file) = (Image::base("extendable").reference(), Uuid::new_v4().to_string());
+    for cached in [false, true] {
+        let id = client.start(&base, &Image::fresh("devel").target(), "python", Some(&file)).await;
+        let build = client.ended(&id).await;
+        assert_eq!((&build["state"], &build["extender"]), (&"succeeded".into(), &"/bin/extend".into()), "{build:#}");
+        let ran = client.log(&id).await.iter().any(|(_, text)| text.contains("extend: done"));
+        assert_eq!(ran, !cached, "the second one is out of the owner's cache");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_installs_nothing_and_succeeds() {
+    let kiln = Launch::on(Engine::Buildkitd).user("devel").start().await;
+    let client = kiln.client("devel");
+    for (file, kind) in [("", "python"), ("\n \n", "python"), ("", "nodejs")] {
+        let (base, image) = (Image::base(kind), Image::fresh("devel"));
+        let id = client.start(&base.reference(), &image.target(), kind, Some(file)).await;
+        let build = client.ended(&id).await;
+        assert_eq!(build["state"], "succeeded", "{kind} {file:?}: {build:#}");
+        assert!(client.log(&id).await.iter().any(|(_, text)| text.contains("is empty, nothing to install")));
+        assert_eq!(image.config().await.0, base.config().await.0);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_none_of_its_kind_is_invalid_and_not_a_failed_installation() {
+    let kiln = Launch::on(Engine::Buildkitd).user("devel").start().await;
+    let client = kiln.client("devel");
+    let mut started = Vec::new();
+    for (kind, file, sentence) in [
+        ("nodejs", "{\"dependencies\": ", "package.json is not a JSON object; mend the file and send it again."),
+        ("nodejs", "[]", "package.json is not a JSON object; mend the file and send it again."),
+        ("php", "{\"require\": ", "composer.json is not a JSON object; mend the file and send it again."),
+        ("php", "[1]", "composer.json is not a JSON object; mend the file and send it again."),
+        ("java", "<project>", "pom.xml is not well-formed; mend the file and send it again."),
+        ("go", "require nothing at all", "of the base can't read go.mod; mend the file, or use a newer base."),
+        ("ruby", "gem 'a', (", "Gemfile is not valid Ruby; mend the file and send it again."),
+    ] {
+        let id = client.start(&Image::base(kind).reference(), &Image::fresh("devel").target(), kind, Some(file)).await;
+        started.push((id, kind, file, sentence));
+    }
+    for (id, kind, file, sentence) in started {
+        let build = client.ended(&id).await;
+        assert_eq!(build["failure"]["reason"], "RecipeInvalid", "{kind} {file}: {build:#}");
+        let message = build["failure"]["message"].as_str().unwrap();
+        assert!(message.ends_with(sentence), "{kind} {file}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_file_the_image_is_the_base_under_a_new_name() {
     let kiln = Launch::on(Engine::Buildkitd).user("devel").start().await;
     let client = kiln.client("devel");

@@ -188,6 +188,18 @@ async fn a_detached_build_prints_its_id_and_is_waited_for_later() {
 }
 
 #[tokio::test]
+async fn a_reader_who_leaves_early_changes_neither_status_nor_build() {
+    let kiln = Launch::on(Engine::Buildkitd).user("devel").start().await;
+    let (user, image) = (User::of(&kiln, "devel"), Image::fresh("devel"));
+    let base = Image::base("no-shell").reference();
+    let mut child = user.command(&["build", "-s", &base, "-t", &image.target()]).spawn().unwrap();
+    drop(child.stdout.take());
+    let said = Said::at_the_end_of(child).await;
+    assert_eq!((said.status, said.err.as_str()), (Some(0), ""), "{said:?}");
+    assert!(image.digest().await.is_some());
+}
+
+#[tokio::test]
 async fn a_user_is_added_once_and_their_token_is_shown_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("users.toml");
