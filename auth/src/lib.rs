@@ -10,6 +10,7 @@
 //!                                couchdb, cache
 //! ```
 
+pub mod grammar;
 pub mod scope;
 pub mod scope_check;
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use oci_spec::distribution::Reference;
+use crate::grammar::{is_component, is_repository, is_tag};
 
 /// The longest user name, in bytes: OpenServerless allows 61, an OCI path component has no limit
 /// of its own, and names end up in labels of 63.
@@ -96,14 +96,7 @@ impl Target {
     /// When the text is anything else: a host, a digest, upper case, control characters, blanks.
     pub fn parse(text: &str) -> Result<Self, InvalidTarget> {
         let (repository, tag) = text.split_once(':').unwrap_or((text, DEFAULT_TAG));
-        if !repository.split('/').all(is_component) {
-            return Err(InvalidTarget(()));
-        }
-        // The library normalises what it reads (hosts, `library/`); a target must already be what
-        // it says, so the parsed parts are compared with the text.
-        let whole = format!("registry.invalid/{repository}:{tag}");
-        let parsed = Reference::try_from(whole.as_str()).map_err(|_| InvalidTarget(()))?;
-        if parsed.repository() != repository || parsed.tag() != Some(tag) || parsed.digest().is_some() {
+        if !is_repository(repository) || !is_tag(tag) {
             return Err(InvalidTarget(()));
         }
         Ok(Self { repository: repository.to_owned(), tag: tag.to_owned() })
@@ -200,14 +193,6 @@ impl fmt::Display for ScopedTarget {
     }
 }
 
-/// One path component of the distribution specification: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
-fn is_component(text: &str) -> bool {
-    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let separators_are_single =
-        text.split(alphanumeric).all(|gap| matches!(gap, "" | "." | "_" | "__") || gap.bytes().all(|b| b == b'-'));
-    text.starts_with(alphanumeric) && text.ends_with(alphanumeric) && separators_are_single
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +225,7 @@ mod tests {
             "devel:\u{2028}",
             "devel:-t",
             "devel:.t",
+            "devel:т",
             "ｄevel:t",
             "devel\0:t",
             "de___vel:t",

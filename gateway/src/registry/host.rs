@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 
 /// Docker Hub as references name it.
-const DOCKER_HUB: &str = "docker.io";
+pub(super) const DOCKER_HUB: &str = "docker.io";
 
 /// Where Docker Hub's registry really answers; also how BuildKit names it when it asks for credentials.
 const DOCKER_HUB_ENDPOINT: &str = "registry-1.docker.io";

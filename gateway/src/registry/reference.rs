@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use oci_spec::distribution::Reference;
+use kiln_auth::grammar::{is_repository, is_tag};
 
-use super::host::{Host, InvalidHost};
+use super::host::{DOCKER_HUB, Host, InvalidHost};
 
 /// The longest reference, in bytes: 255 of name, 128 of tag, 71 of digest and what joins them.
 const LONGEST: usize = 512;
@@ -59,25 +59,32 @@ impl BaseRef {
         if text.len() > LONGEST {
             return Err(InvalidReference::TooLong);
         }
-        // The library reports these as bad grammar; a caller sees sooner what is wrong by the character.
+        // Bad grammar, too; a caller sees sooner what is wrong by the character.
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@[]".contains(c);
         if let Some(c) = text.chars().find(|&c| !allowed(c)) {
             return Err(InvalidReference::Character(c));
         }
-        if text.split_once('@').is_some_and(|(_, digest)| !is_sha256(digest)) {
+        let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
+        if digest.is_some_and(|digest| !is_sha256(digest)) {
             return Err(InvalidReference::Digest);
         }
-        let parsed = Reference::try_from(text).map_err(|_| match has_capitals(text) {
-            true => InvalidReference::UpperCase,
-            false => InvalidReference::Grammar,
-        })?;
-        let host = Host::parse(parsed.registry())?;
-        let repository = match parsed.repository() {
-            // The library adds `library/` for docker.io itself, not for its other names.
-            name if host.is_docker_hub() && !name.contains('/') => format!("library/{name}"),
-            name => name.to_owned(),
+        let (name, tag) = match rest.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ => (rest, None),
         };
-        Ok(Self { host, repository, tag: parsed.tag().map(str::to_owned), digest: parsed.digest().map(str::to_owned) })
+        let (host, path) = match name.split_once('/') {
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+            _ => (DOCKER_HUB, name),
+        };
+        // Hosts of references are a part of what hosts can be.
+        if host.contains(['_', '[']) || !is_repository(path) || !tag.is_none_or(is_tag) {
+            return Err(if has_capitals(text) { InvalidReference::UpperCase } else { InvalidReference::Grammar });
+        }
+        let host = Host::parse(host)?;
+        let repository =
+            if host.is_docker_hub() && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        let tag = tag.or(digest.is_none().then_some("latest")).map(str::to_owned);
+        Ok(Self { host, repository, tag, digest: digest.map(str::to_owned) })
     }
 
     /// The registry.
