@@ -124,7 +124,7 @@ impl Builds {
     async fn record(self, build: NewBuild, place: Place, door: &'static str) -> Result<Receipt, Refused> {
         let (id, owner, target) = (build.id, build.target.owner().clone(), build.target.to_string());
         match self.0.ledger.accept(build).await? {
-            Accepted::New(_) => {
+            Accepted::New => {
                 place.fill(id);
                 self.0.metrics.accepted();
                 tracing::info!(target: "audit", action = "accept", user = %owner, build = %id, %target, door, "build accepted");

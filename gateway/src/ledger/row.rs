@@ -61,8 +61,8 @@ pub struct Content {
 /// The answer to an acceptance.
 #[derive(Debug)]
 pub enum Accepted {
-    /// It is new: its place in the order of acceptance.
-    New(i64),
+    /// It is new.
+    New,
     /// The owner has one of the same content already.
     Existing(Box<Build>),
 }

@@ -1,10 +1,10 @@
 //! The ledger's one writer: takes what waits, applies it in one transaction, answers after the sync.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kiln_backends::{BuildId, Failure};
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -153,14 +153,42 @@ async fn accept_unique(
 
 async fn insert(
     db: &mut SqliteConnection,
-    builds: Vec<(Box<NewBuild>, Reply<Accepted>)>,
+    mut builds: Vec<(Box<NewBuild>, Reply<Accepted>)>,
     answers: &mut Answers,
 ) -> Result<(), LedgerError> {
-    if builds.is_empty() {
-        return Ok(());
+    let mut rest = &builds[..];
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(at_once(rest.len()));
+        insert_rows(db, now).await?;
+        rest = later;
     }
+    let with_file = |build: &mut NewBuild| Some((build.id, build.file.take()?));
+    let mut files: Vec<_> = builds.iter_mut().filter_map(|(build, _)| with_file(build)).collect();
+    while !files.is_empty() {
+        let mut query: QueryBuilder<Sqlite> = QueryBuilder::new("INSERT INTO files ");
+        query.push_values(files.drain(..at_once(files.len())), |mut row, (id, bytes)| {
+            row.push_bind(id.0.as_bytes().to_vec()).push_bind(bytes);
+        });
+        query.build().execute(&mut *db).await?;
+    }
+    for (_, reply) in builds {
+        answer(answers, reply, Accepted::New);
+    }
+    Ok(())
+}
+
+/// How many of so many rows go into one statement: a power of two, because groups come in all sizes
+/// and each size is a statement to prepare.
+fn at_once(rows: usize) -> usize {
+    1 << rows.ilog2()
+}
+
+async fn insert_rows(
+    db: &mut SqliteConnection,
+    builds: &[(Box<NewBuild>, Reply<Accepted>)],
+) -> Result<(), LedgerError> {
     let mut rows = Vec::with_capacity(builds.len());
-    for (build, _) in &builds {
+    for (build, _) in builds {
         rows.push((build, serde_json::to_string(&build.request).map_err(|e| LedgerError::Corrupt(e.to_string()))?));
     }
     let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
@@ -178,21 +206,7 @@ async fn insert(
             .push_bind(State::Queued.as_str())
             .push_bind(build.accepted_at.as_millisecond());
     });
-    query.push(" RETURNING id, seq");
-    // The order in which RETURNING gives rows isn't specified, so they are found by id.
-    let mut places = HashMap::new();
-    for row in query.build().fetch_all(&mut *db).await? {
-        places.insert(row.try_get::<Vec<u8>, _>(0)?, row.try_get::<i64, _>(1)?);
-    }
-    for (mut build, reply) in builds {
-        if let Some(bytes) = build.file.take() {
-            let query = sqlx::query("INSERT INTO files VALUES (?, ?)");
-            query.bind(build.id.0.as_bytes().to_vec()).bind(bytes).execute(&mut *db).await?;
-        }
-        let place = places.get(&build.id.0.as_bytes()[..]).copied();
-        let place = place.ok_or_else(|| LedgerError::Corrupt("an inserted row is gone".to_owned()))?;
-        answer(answers, reply, Accepted::New(place));
-    }
+    query.build().execute(db).await?;
     Ok(())
 }
 
