@@ -1,7 +1,7 @@
 //! Runs queued builds: takes the next one, has the engine build it, and sees it to its end.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -181,7 +181,7 @@ impl Runner {
             Err(error) => return Ok(Some(self.ended(build, error, stop))),
         };
         let change = Change::Pushed { digest, extender };
-        shared.ledger.transition(build.id, number, State::Running, change).await?;
+        shared.move_on(build.id, number, State::Running, change).await?;
         Ok(None)
     }
 
@@ -269,12 +269,26 @@ impl Shared {
         }
         self.end_log(id, change.state(), failure).await;
         let state = change.state();
-        let moved = self.ledger.transition(id, now.attempt, now.state, change).await?;
+        let moved = self.move_on(id, now.attempt, now.state, change).await?;
         self.logs.seal(id);
         if moved {
             self.metrics.ended(state, failure);
         }
         Ok(moved)
+    }
+
+    /// Moves a build on as soon as the ledger takes it: what an engine did isn't forgotten, and an
+    /// end that stands in the log isn't taken back, because a disk is full for a while.
+    async fn move_on(&self, id: BuildId, attempt: u32, from: State, to: Change) -> Result<bool, LedgerError> {
+        loop {
+            match self.ledger.transition(id, attempt, from, to.clone()).await {
+                Err(error) if self.accepting.load(Ordering::Relaxed) => {
+                    tracing::error!(build = %id, %error, "a build waits for the ledger");
+                    tokio::time::sleep(LEDGER_BACKOFF).await;
+                }
+                moved => return moved,
+            }
+        }
     }
 
     /// A word of Kiln's own in a build's log.
