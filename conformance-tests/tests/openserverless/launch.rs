@@ -13,30 +13,15 @@ use super::{
 
 #[tokio::test]
 async fn the_replaced_systems_variables_are_enough_to_build() {
+    let mut builds = JoinSet::new();
     for (variable, address) in [
         ("BUILDKIT_HOST", engine("KILN_TEST_BUILDKIT")),
         ("buildkit_url", engine("KILN_TEST_BUILDKIT")),
         ("DOCKER_HOST", engine("KILN_TEST_DOCKER")),
     ] {
-        // Taken and given back: the variable needs a number.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let launch = on_couchdb(Launch::drop_in())
-            .set("LISTEN_PORT", port.to_string())
-            .set("REGISTRY_HOST", format!("http://{}", engine("KILN_TEST_REGISTRY")))
-            .set(variable, address);
-        let kiln = Arc::new(launch.start().await);
-        assert_eq!(kiln.url, format!("http://0.0.0.0:{port}"), "as the replaced service listens");
-        let tenant = Tenant::of(Arc::clone(&kiln), User::new().await);
-        // Their own repositories are open to them without any setting.
-        let base = format!("{}/base", tenant.name);
-        registry::copy("bases/extendable", &base).await;
-        let source = format!("{}/{base}", engine("KILN_TEST_REGISTRY"));
-        let id = tenant.start(&source, "t", Some("humanize\n")).await;
-        let build = tenant.client.ended(&id).await;
-        assert_eq!(build["state"], "succeeded", "{variable}: {build}");
-        let status = tenant.client.get(&format!("{STATUS}?id={id}")).await.json();
-        assert_eq!(status["digest"].as_str(), registry::digest(&tenant.name, "t").await.as_deref(), "{variable}");
+        builds.spawn(builds_by(variable, address));
     }
+    builds.join_all().await;
 }
 
 #[tokio::test]
@@ -141,4 +126,26 @@ async fn refused_at_start(variables: Vec<(&str, String)>, reason: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{variables:?}: {said}");
     assert!(said.contains(reason), "{variables:?}: {said}");
+}
+
+/// Starts by `variable` and the replaced systems' others, and builds on a base of the user's own.
+async fn builds_by(variable: &str, engine_address: String) {
+    // Taken and given back: the variable needs a number.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let launch = on_couchdb(Launch::drop_in())
+        .set("LISTEN_PORT", port.to_string())
+        .set("REGISTRY_HOST", format!("http://{}", engine("KILN_TEST_REGISTRY")))
+        .set(variable, engine_address);
+    let kiln = Arc::new(launch.start().await);
+    assert_eq!(kiln.url, format!("http://0.0.0.0:{port}"), "as the replaced service listens");
+    let tenant = Tenant::of(Arc::clone(&kiln), User::new().await);
+    // Their own repositories are open to them without any setting.
+    let base = format!("{}/base", tenant.name);
+    registry::copy("bases/extendable", &base).await;
+    let source = format!("{}/{base}", engine("KILN_TEST_REGISTRY"));
+    let id = tenant.start(&source, "t", Some("humanize\n")).await;
+    let build = tenant.client.ended(&id).await;
+    assert_eq!(build["state"], "succeeded", "{variable}: {build}");
+    let status = tenant.client.get(&format!("{STATUS}?id={id}")).await.json();
+    assert_eq!(status["digest"].as_str(), registry::digest(&tenant.name, "t").await.as_deref(), "{variable}");
 }
