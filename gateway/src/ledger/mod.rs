@@ -298,3 +298,33 @@ async fn installation(pool: &SqlitePool) -> Result<(InstanceId, hmac::Key), Ledg
     let instance = Uuid::from_slice(row.try_get(0)?).map_err(|e| LedgerError::Corrupt(e.to_string()))?;
     Ok((InstanceId(instance), hmac::Key::new(hmac::HMAC_SHA256, row.try_get(1)?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_ledger_that_a_newer_version_wrote_is_refused_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let instance = Ledger::open(folder.path()).await.unwrap().instance();
+        let file = SqliteConnectOptions::new().filename(folder.path().join("ledger.sqlite"));
+        let newer = SqlitePool::connect_with(file).await.unwrap();
+        let applied = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                       VALUES (999999999999, 'of a later version', TRUE, x'00', 0)";
+        sqlx::query(applied).execute(&newer).await.unwrap();
+        let refused = Ledger::open(folder.path()).await.unwrap_err();
+        assert!(matches!(refused, LedgerError::Migration(_)), "{refused}");
+        assert!(refused.to_string().starts_with("the ledger can't be used by this version"), "{refused}");
+        sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 999999999999").execute(&newer).await.unwrap();
+        assert_eq!(Ledger::open(folder.path()).await.unwrap().instance(), instance);
+    }
+
+    #[tokio::test]
+    async fn a_folder_belongs_to_one_process_until_it_gives_it_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Lock::take(folder.path()).unwrap();
+        assert!(Lock::take(folder.path()).is_err());
+        drop(first);
+        assert!(Lock::take(folder.path()).is_ok());
+    }
+}

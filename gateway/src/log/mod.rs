@@ -160,6 +160,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_full_disk_cut_off_goes_with_the_next_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::open(folder.path(), 1 << 20).unwrap();
+        let id = BuildId::new();
+        let mut writer = logs.append(id).await.unwrap();
+        writer.write(&[(RecordKind::Stdout, 1, "one".into())]).await.unwrap();
+        let mut file = fs::OpenOptions::new().append(true).open(logs.path(id)).unwrap();
+        io::Write::write_all(&mut file, b"half a record").unwrap();
+        writer.write(&[(RecordKind::Stdout, 1, "two".into())]).await.unwrap();
+        assert_eq!(texts(logs.read(id, 0, false)).await, [(1, "one".to_owned()), (2, "two".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn followers_old_and_new_end_when_the_logs_are_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::open(folder.path(), 1 << 20).unwrap();
+        let id = BuildId::new();
+        let follower = tokio::spawn(texts(logs.read(id, 0, true)));
+        logs.append(id).await.unwrap().write(&[(RecordKind::Stdout, 1, "one".into())]).await.unwrap();
+        logs.close();
+        assert_eq!(follower.await.unwrap(), [(1, "one".to_owned())]);
+        assert_eq!(texts(logs.read(id, 0, true)).await, [(1, "one".to_owned())]);
+    }
+
+    #[tokio::test]
     async fn output_beyond_the_limit_is_dropped_with_a_word_and_the_end_still_fits() {
         let folder = tempfile::tempdir().unwrap();
         let logs = Logs::open(folder.path(), 200).unwrap();
