@@ -48,9 +48,9 @@ shell:
 	@command -v shellcheck >/dev/null || { echo 'error: shellcheck is missing (Debian: apt-get install shellcheck)' >&2; exit 1; }
 	shellcheck -x $(SHELL_SCRIPTS)
 
-# Offline: advisories change without a change of ours, and so aren't a property of a commit.
+# Without advisories: they change without a change of ours, and so aren't a property of a commit.
 deny: $(CARGO_DENY)
-	$(CARGO_DENY) --offline --locked check bans licenses sources
+	$(CARGO_DENY) --locked check bans licenses sources
 
 $(CARGO_DENY):
 	$(CARGO) install --locked --root $(@D)/.. cargo-deny@$(CARGO_DENY_VERSION)
