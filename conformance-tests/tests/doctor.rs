@@ -1,5 +1,7 @@
 //! What `kiln doctor` finds, and what it says to do.
 
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 use std::process::Output;
 
 use kiln_conformance_tests::{Engine, Launch, engine, kiln::base};

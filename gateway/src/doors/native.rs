@@ -79,9 +79,12 @@ async fn create(
     Extension(identity): Extension<Identity>,
     body: Result<Json<NewBuild>, JsonRejection>,
 ) -> Response {
-    let submission = match body.map_err(|e| e.body_text()).and_then(|Json(body)| submission(&native, &identity, body)) {
+    let submission = match body
+        .map_err(|e| Fault(e.status(), e.body_text()))
+        .and_then(|Json(body)| submission(&native, &identity, body))
+    {
         Ok(submission) => submission,
-        Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
+        Err(Fault(status, text)) => return problem(status, &text),
     };
     let id = match native.builds.accept(submission).await {
         Ok(Receipt::Queued(id)) => id,
@@ -95,16 +98,27 @@ async fn create(
     }
 }
 
-fn submission(native: &Native, identity: &Identity, body: NewBuild) -> Result<Submission, String> {
-    let target = Target::parse(&body.target).map_err(|e| format!("target: {e}"))?;
-    let target = identity.scope().admit(target).map_err(|e| format!("target: {e}"))?;
-    let source = BaseRef::parse(&body.source).map_err(|e| format!("source: {e}"))?;
-    let file = body.file.map(|file| decode(&file).ok_or("file: no standard base64")).transpose()?;
+/// A request can't be taken: the status and the sentence.
+struct Fault(StatusCode, String);
+
+fn bad(text: impl Into<String>) -> Fault {
+    Fault(StatusCode::BAD_REQUEST, text.into())
+}
+
+fn submission(native: &Native, identity: &Identity, body: NewBuild) -> Result<Submission, Fault> {
+    let target = Target::parse(&body.target).map_err(|e| bad(format!("target: {e}")))?;
+    let foreign = |e| Fault(StatusCode::FORBIDDEN, format!("target: {e}"));
+    let target = identity.scope().admit(target).map_err(foreign)?;
+    let source = BaseRef::parse(&body.source).map_err(|e| bad(format!("source: {e}")))?;
+    let file = body.file.map(|file| decode(&file).ok_or_else(|| bad("file: no standard base64"))).transpose()?;
     if file.as_ref().is_some_and(|file| file.len() > FILE_AT_MOST) {
-        return Err(format!("file: longer than {FILE_AT_MOST} bytes"));
+        return Err(Fault(StatusCode::PAYLOAD_TOO_LARGE, format!("file: longer than {FILE_AT_MOST} bytes")));
+    }
+    if file.as_ref().is_some_and(|file| std::str::from_utf8(file).is_err()) {
+        return Err(bad("file: no UTF-8 text"));
     }
     if file.is_some() && body.kind.is_none() {
-        return Err("kind: needed with a file".to_owned());
+        return Err(bad("kind: needed with a file"));
     }
     let request = Request {
         source: source.to_string(),
@@ -112,7 +126,7 @@ fn submission(native: &Native, identity: &Identity, body: NewBuild) -> Result<Su
         extend: file.is_some(),
         any_target: identity.scope().is_unbounded(),
     };
-    Submission::new("native", identity, &native.registry, target, request, file).map_err(|e| e.to_string())
+    Submission::new("native", identity, &native.registry, target, request, file).map_err(|e| bad(e.to_string()))
 }
 
 fn refusal(refused: &Refused) -> Response {
