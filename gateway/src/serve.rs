@@ -1,12 +1,12 @@
 //! Puts the gateway together from its configuration and runs it until a stop signal.
 
-use std::{future::Future, io, path::Path, sync::Arc};
+use std::{future::Future, io, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
 use secrecy::ExposeSecret as _;
 
 use kiln_auth::{Cached, CouchDb, CouchDbConfig, IdentityProvider, Lifetimes, Providers, ScopeCheck, UsersFile};
 use kiln_backends::{
-    BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, InstanceId,
+    BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, InstanceId, StepDeadline,
     buildkit::{Address, Tls},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -42,10 +42,18 @@ pub struct StartError {
 /// When a part can't be set up: the message names it and what to do.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let provider = provider(&config.identity)?;
-    std::fs::create_dir_all(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
+    // Nobody but Kiln has business there: callers' files, keys and logs lie in it.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
+        .map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let _lock = Lock::take(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let ledger = Ledger::open(&config.data_dir).await.map_err(failed("the ledger"))?;
-    let backend = backend(&config.engine, ledger.instance())?;
+    let mut backend = backend(&config.engine, ledger.instance())?;
+    if let Some(allowed) = config.steps.deadline {
+        backend = Arc::new(StepDeadline::new(backend, allowed));
+    }
     let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
     let logs = Logs::open(&config.data_dir.join("logs"), config.limits.log).map_err(failed("the logs"))?;
     let trust = trust(&config)?;
@@ -167,14 +175,15 @@ pub(crate) fn provider(config: &Identity) -> Result<Arc<dyn IdentityProvider>, S
             _ => None,
         });
         let couchdb = CouchDb::new(&config.map_err(failed("identity.couchdb"))?).map_err(failed("identity.couchdb"))?;
-        providers.push(Arc::new(couchdb));
+        // The file of users needs no cache: it answers from memory, and sees a change at once.
+        let cached = Cached::new(Arc::new(couchdb), Lifetimes::default());
+        providers.push(Arc::new(cached.map_err(failed("the identity cache"))?));
     }
     if providers.is_empty() {
         let missing = io::Error::other("set identity.users_file (see `kiln user add`) or COUCHDB_SERVICE_HOST");
         return Err(failed("nobody could call")(missing));
     }
-    let providers = Arc::new(Providers::new(providers, check));
-    Ok(Arc::new(Cached::new(providers, Lifetimes::default()).map_err(failed("the identity cache"))?))
+    Ok(Arc::new(Providers::new(providers, check)))
 }
 
 /// The configured engine. It needn't answer yet.
