@@ -151,6 +151,8 @@ pub struct Limits {
     pub queue: usize,
     /// Builds of one owner that may wait.
     pub queue_per_owner: usize,
+    /// Builds of one owner at once; all of `concurrency` unless set.
+    pub running_per_owner: Option<usize>,
     /// Requests at once; beyond it they are shed.
     pub requests: usize,
     /// From an attempt's start to the pushed image.
@@ -247,6 +249,7 @@ impl Default for Limits {
             concurrency: std::thread::available_parallelism().map_or(1, usize::from),
             queue: 10_000,
             queue_per_owner: 100,
+            running_per_owner: None,
             requests: 1_024,
             deadline: Duration::from_secs(30 * 60),
             queue_deadline: Duration::from_secs(30 * 60),

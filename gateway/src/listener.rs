@@ -1,22 +1,36 @@
 //! Serves a router on a socket until told to stop, then lets the open requests end.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
 use kiln_auth::RemoteAddress;
-use tokio::net::{TcpListener, TcpStream};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 /// From the connection, or the last answer, to the end of a request's head.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// The longest head of an HTTP/1 request, in bytes.
+const HEAD_AT_MOST: usize = 64 * 1024;
+/// How often an HTTP/2 peer is pinged, and how long it has to answer.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// Descriptors that connections leave for the ledger, logs, engine and registries.
+const LEFT_FREE: u64 = 256;
 /// How long to wait after the system refused a connection, out of descriptors for one.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 /// How long open requests may go on once `stop` has fired.
@@ -26,9 +40,17 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-    server.http2().timer(TokioTimer::new());
+    // A peer that answers no ping is gone, or was never there.
+    server.http2().timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_EVERY);
+    server.http1().max_buf_size(HEAD_AT_MOST);
+    let places = Arc::new(Semaphore::new(connections()));
     let graceful = GracefulShutdown::new();
     loop {
+        // Beyond what there are descriptors for, callers wait outside; a silent one leaves its place soon.
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = stop.cancelled() => break,
+        };
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
@@ -39,7 +61,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             },
             () = stop.cancelled() => break,
         };
-        handle(&server, &graceful, router.clone(), stream, RemoteAddress(peer.ip()));
+        let connection = handle(server.clone(), graceful.watcher(), router.clone(), stream, RemoteAddress(peer.ip()));
+        tokio::spawn(async move {
+            connection.await;
+            drop(place);
+        });
     }
     drop(listener);
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
@@ -47,27 +73,40 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     }
 }
 
-fn handle(
-    server: &auto::Builder<TokioExecutor>,
-    graceful: &GracefulShutdown,
+async fn handle(
+    server: auto::Builder<TokioExecutor>,
+    watcher: Watcher,
     router: Router,
     stream: TcpStream,
     from: RemoteAddress,
 ) {
     // Answers are small and written at once; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
+    // Which protocol it is shows in the first bytes, and for those the server itself has no deadline.
+    if !matches!(timeout(HEAD_WITHIN, stream.peek(&mut [0])).await, Ok(Ok(1..))) {
+        return;
+    }
     let service = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(from);
         request
     });
     let service = TowerToHyperService::new(service);
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    let watched = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = watched.await {
-            tracing::debug!(%error, "a connection ended early");
-        }
-    });
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// How many connections there are descriptors for, once the soft limit is raised to the hard one.
+fn connections() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = most.saturating_sub(LEFT_FREE).max(LEFT_FREE / 2);
+    usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS)
 }
 
 async fn refused(error: &io::Error) {

@@ -67,6 +67,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
 
     let metrics = Metrics::new();
     let queue = Queue::new(config.limits.queue, config.limits.queue_per_owner);
+    let queue = queue.running_per_owner(config.limits.running_per_owner.unwrap_or(usize::MAX));
     let process = Arc::new(config.registry.clone());
     let materials = Materials {
         instance: ledger.instance(),

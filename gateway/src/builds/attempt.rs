@@ -15,7 +15,7 @@ use kiln_backends::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, bases::Permit};
+use super::{Shared, bases::Permit, redact};
 use crate::{
     config::{Bases, Steps},
     ledger::{Build, Seal},
@@ -101,7 +101,7 @@ impl Attempt<'_> {
         let extender = self.extender(&outcome, seen).await;
         match outcome {
             Ok((pushed, _)) => Ok((pushed, extender)),
-            Err(RunError::Build(failure)) => Err(RunError::Build(extend::explain(failure))),
+            Err(RunError::Build(failure)) => Err(RunError::Build(redact::failure(extend::explain(failure)))),
             Err(error) => Err(error),
         }
     }
@@ -123,7 +123,12 @@ impl Attempt<'_> {
         let push = materials.push(build).await?;
         let base =
             BaseRef::parse(&build.request.source).map_err(|e| Failure::new(Reason::RecipeInvalid, e.to_string()))?;
-        let permit = materials.bases.permit(&base, build.owner(), push.host.as_str())?;
+        let permit = materials.bases.permit(
+            &base,
+            build.owner(),
+            push.host.as_str(),
+            materials.registry.registries().mirrors(base.host()),
+        )?;
         // The engine will connect there too, so an internal address is refused before it does.
         let admitted = materials.registry.admit(&push.host).await;
         admitted.map_err(|error| Failure::new(Reason::PushDenied, error.to_string()))?;
@@ -177,17 +182,18 @@ impl Attempt<'_> {
         base: &BaseRef,
         push: &Push,
     ) -> Result<Credentials, Failure> {
-        let credential = match permit {
-            Permit::Public => None,
-            Permit::Own => push.credential.clone(),
+        let (host, credential) = match permit {
+            Permit::Public => (base.host(), None),
+            // Also where the base's host is only a name for it: no other host is shown this one.
+            Permit::Own => (&push.host, push.credential.clone()),
             Permit::Shared => {
                 let operators = materials.process.credential(base.host()).await;
-                operators.map_err(|error| Failure::new(Reason::BaseForbidden, error.to_string()))?
+                (base.host(), operators.map_err(|error| Failure::new(Reason::BaseForbidden, error.to_string()))?)
             }
         };
         let mut credentials = Credentials::default();
         if let Some(credential) = credential {
-            credentials.insert(base.host().clone(), credential);
+            credentials.insert(host.clone(), credential);
         }
         Ok(credentials)
     }
@@ -306,11 +312,13 @@ fn marked(output: &[u8]) -> Option<String> {
 fn in_log(kind: EventKind) -> (RecordKind, u32, Bytes) {
     match kind {
         EventKind::StepStarted { step, name } => (RecordKind::Step, step, name.into()),
-        EventKind::StepFinished { step, error: Some(error), .. } => (RecordKind::StepFailed, step, error.into()),
+        EventKind::StepFinished { step, error: Some(error), .. } => {
+            (RecordKind::StepFailed, step, redact::text(&error).into())
+        }
         EventKind::StepFinished { step, cached: true, .. } => (RecordKind::StepCached, step, Bytes::new()),
         EventKind::StepFinished { step, .. } => (RecordKind::StepDone, step, Bytes::new()),
-        EventKind::Output { step, stream: Stream::Stdout, bytes } => (RecordKind::Stdout, step, bytes),
-        EventKind::Output { step, stream: Stream::Stderr, bytes } => (RecordKind::Stderr, step, bytes),
+        EventKind::Output { step, stream: Stream::Stdout, bytes } => (RecordKind::Stdout, step, redact::bytes(bytes)),
+        EventKind::Output { step, stream: Stream::Stderr, bytes } => (RecordKind::Stderr, step, redact::bytes(bytes)),
         EventKind::Clipped { step } => (RecordKind::Clipped, step, Bytes::from_static(b"the engine left out output")),
         EventKind::Note { text } => (RecordKind::Note, 0, text.into()),
         EventKind::Warning { text } => (RecordKind::Warning, 0, text.into()),

@@ -5,7 +5,7 @@ use kiln_backends::{Failure, Reason};
 
 use crate::{
     config::Bases,
-    registry::{BaseRef, matches},
+    registry::{BaseRef, Host, matches},
 };
 
 /// Why an owner may build on a base: it decides whose credential its registry is shown.
@@ -20,12 +20,21 @@ pub(super) enum Permit {
 }
 
 impl Bases {
-    /// Permits `base` for `owner`, who pushes to `own_registry`.
+    /// Permits `base` for `owner`, who pushes to `own_registry`. Its host may stand for `mirrors`, which
+    /// are asked in its place: where images are pushed to one of them, the same name there is somebody's.
     ///
     /// # Errors
     /// `BaseForbidden`, naming the setting that would permit it.
-    pub(super) fn permit(&self, base: &BaseRef, owner: &UserName, own_registry: &str) -> Result<Permit, Failure> {
-        let (host, name) = (base.host().as_str(), base.name());
+    pub(super) fn permit(
+        &self,
+        base: &BaseRef,
+        owner: &UserName,
+        own_registry: &str,
+        mirrors: &[Host],
+    ) -> Result<Permit, Failure> {
+        let is_mirror = mirrors.iter().any(|mirror| mirror.as_str() == own_registry);
+        let host = if is_mirror { own_registry } else { base.host().as_str() };
+        let name = format!("{host}/{}", base.repository());
         let public = self.public.iter().any(|public| public == host);
         let own = host == own_registry
             && base
@@ -81,7 +90,21 @@ mod tests {
         ] {
             let base = BaseRef::parse(base).unwrap();
             let owner = UserName::parse(owner).unwrap();
-            assert_eq!(bases.permit(&base, &owner, "registry:5000").is_ok(), permitted, "{owner} {base}");
+            assert_eq!(bases.permit(&base, &owner, "registry:5000", &[]).is_ok(), permitted, "{owner} {base}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_that_images_are_pushed_to_opens_nobody_elses() {
+        let bases = Bases {
+            shared: vec![SharedBase { pattern: "registry:5000/library/*".to_owned(), owners: Vec::new() }],
+            ..Bases::default()
+        };
+        let mirrors = [Host::parse("registry:5000").unwrap()];
+        for (base, permitted) in [("python", true), ("ann/x", true), ("bob/x", false), ("docker.io/bob/x", false)] {
+            let base = BaseRef::parse(base).unwrap();
+            let owner = UserName::parse("ann").unwrap();
+            assert_eq!(bases.permit(&base, &owner, "registry:5000", &mirrors).is_ok(), permitted, "{base}");
         }
     }
 }

@@ -6,6 +6,7 @@ mod bases;
 mod commit;
 mod engine;
 mod queue;
+mod redact;
 mod run;
 mod running;
 mod turns;

@@ -1,7 +1,7 @@
 //! The waiting builds: bounded, and fair between owners, each of whom gets every n-th turn.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,6 +16,7 @@ pub struct Queue {
     changed: Arc<Notify>,
     most: usize,
     most_per_owner: usize,
+    running_per_owner: usize,
 }
 
 #[derive(Debug, Default)]
@@ -25,12 +26,23 @@ struct Waiting {
     turns: VecDeque<UserName>,
     /// Builds and reserved places.
     taken: usize,
+    /// Builds that have left the queue and not yet ended.
+    running: HashMap<UserName, usize>,
 }
 
 #[derive(Debug, Default)]
 struct Line {
     ids: VecDeque<BuildId>,
     reserved: usize,
+}
+
+/// A build whose turn has come; its owner's next one may come once this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    /// The build.
+    pub id: BuildId,
+    owner: UserName,
+    queue: Queue,
 }
 
 /// There is no place.
@@ -55,7 +67,14 @@ impl Queue {
     /// An empty queue for `most` builds, `most_per_owner` of each owner.
     #[must_use]
     pub fn new(most: usize, most_per_owner: usize) -> Self {
-        Self { waiting: Arc::default(), changed: Arc::default(), most, most_per_owner }
+        let running_per_owner = usize::MAX;
+        Self { waiting: Arc::default(), changed: Arc::default(), most, most_per_owner, running_per_owner }
+    }
+
+    /// Lets no owner have more than so many builds running.
+    #[must_use]
+    pub fn running_per_owner(self, most: usize) -> Self {
+        Self { running_per_owner: most.max(1), ..self }
     }
 
     /// Holds a place, so that a build that was accepted can always be queued.
@@ -86,10 +105,10 @@ impl Queue {
     }
 
     /// Takes the next build as soon as there is one.
-    pub async fn next(&self) -> BuildId {
+    pub async fn next(&self) -> Turn {
         loop {
-            if let Some(id) = self.lock().pop() {
-                return id;
+            if let Some((owner, id)) = self.lock().pop(self.running_per_owner) {
+                return Turn { id, owner, queue: self.clone() };
             }
             self.changed.notified().await;
         }
@@ -146,6 +165,21 @@ impl Drop for Place {
     }
 }
 
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut waiting = self.queue.lock();
+        if let Entry::Occupied(mut running) = waiting.running.entry(self.owner.clone()) {
+            *running.get_mut() -= 1;
+            if *running.get() == 0 {
+                running.remove();
+            }
+        }
+        drop(waiting);
+        // A build of this owner may have been passed over.
+        self.queue.changed.notify_one();
+    }
+}
+
 impl Waiting {
     fn push(&mut self, owner: &UserName, id: BuildId) {
         let line = self.by_owner.entry(owner.clone()).or_default();
@@ -155,8 +189,10 @@ impl Waiting {
         line.ids.push_back(id);
     }
 
-    fn pop(&mut self) -> Option<BuildId> {
-        let owner = self.turns.pop_front()?;
+    fn pop(&mut self, running_per_owner: usize) -> Option<(UserName, BuildId)> {
+        let may = |owner: &UserName| self.running.get(owner).is_none_or(|running| *running < running_per_owner);
+        let at = self.turns.iter().position(may)?;
+        let owner = self.turns.remove(at)?;
         let line = self.by_owner.get_mut(&owner)?;
         let id = line.ids.pop_front()?;
         self.taken -= 1;
@@ -164,7 +200,8 @@ impl Waiting {
             self.turns.push_back(owner.clone());
         }
         self.tidy(&owner);
-        Some(id)
+        *self.running.entry(owner.clone()).or_default() += 1;
+        Some((owner, id))
     }
 
     /// Forgets an owner without builds, so that the queue doesn't grow with owners ever seen.
@@ -197,9 +234,9 @@ mod tests {
             queue.reserve(&a).unwrap().fill(*id);
         }
         queue.reserve(&b).unwrap().fill(of_b);
-        assert_eq!(queue.next().await, of_a[0]);
-        assert_eq!(queue.next().await, of_b);
-        assert_eq!(queue.next().await, of_a[1]);
+        assert_eq!(queue.next().await.id, of_a[0]);
+        assert_eq!(queue.next().await.id, of_b);
+        assert_eq!(queue.next().await.id, of_a[1]);
     }
 
     #[tokio::test]
@@ -217,5 +254,24 @@ mod tests {
         assert!(queue.reserve(&b).is_ok());
         assert!(queue.remove(&a, id) && !queue.remove(&a, id));
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_owner_at_the_bound_is_passed_over_until_a_build_of_theirs_ends() {
+        let queue = Queue::new(10, 10).running_per_owner(1);
+        let (a, b) = (owner("a"), owner("b"));
+        let ids: Vec<_> = (0..3).map(|_| BuildId::new()).collect();
+        queue.reserve(&a).unwrap().fill(ids[0]);
+        queue.reserve(&a).unwrap().fill(ids[1]);
+        let first = queue.next().await;
+        queue.reserve(&b).unwrap().fill(ids[2]);
+        let second = queue.next().await;
+        assert_eq!((first.id, second.id), (ids[0], ids[2]));
+        let waiting = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.next().await.id }
+        });
+        drop(first);
+        assert_eq!(waiting.await.unwrap(), ids[1]);
     }
 }

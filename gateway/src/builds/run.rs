@@ -80,8 +80,8 @@ impl Runner {
         for _ in 0..self.settings.concurrency.max(1) {
             let runner = self.clone();
             workers.spawn(async move {
-                while let Some(id) = runner.stop.run_until_cancelled(runner.builds.0.queue.next()).await {
-                    runner.see_to_its_end(id).await;
+                while let Some(turn) = runner.stop.run_until_cancelled(runner.builds.0.queue.next()).await {
+                    runner.see_to_its_end(turn.id).await;
                 }
             });
         }

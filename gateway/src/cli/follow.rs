@@ -195,7 +195,7 @@ impl View {
 
     /// A line of the log; whatever would steer the terminal is taken out.
     fn line(&self, line: &str) {
-        let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+        let line: String = line.chars().filter(|c| *c == '\t' || !(c.is_control() || turns_text_around(*c))).collect();
         match &self.spinner {
             Some(spinner) => spinner.println(line),
             None => say(&line),
@@ -231,6 +231,11 @@ fn conclude(build: &Build) -> ExitCode {
             ExitCode::from(exit::TRY_AGAIN)
         }
     }
+}
+
+/// Marks that make a terminal show text in another order than it has.
+fn turns_text_around(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// An id as a part of a path: whatever isn't an id's character is left out, and then isn't found.

@@ -94,6 +94,8 @@ pub fn main() -> ExitCode {
 }
 
 async fn serve(args: &ConfigArgs) -> ExitCode {
+    // What Kiln writes is for Kiln: callers' files, logs and keys.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     trace();
     let config = match args.load() {
         Ok(config) => config,

@@ -75,7 +75,9 @@ pub fn context(base: &Base, requirements: Option<(Kind, &[u8])>, with_ca: bool) 
 /// The extender that a line of the step's output names, if it is the marker.
 #[must_use]
 pub fn extender(line: &str) -> Option<&str> {
-    line.trim_end().strip_prefix(MARKER)
+    // A base's own shell could write anything here.
+    let known = |name: &&str| *name == "/bin/extend" || (name.starts_with("built-in recipe ") && name.len() <= 40);
+    line.trim_end().strip_prefix(MARKER).filter(known)
 }
 
 /// Turns a step's exit status into the reason that the script had for it.

@@ -19,6 +19,18 @@ pub struct Base {
     pub platforms: Vec<Platform>,
 }
 
+impl Base {
+    /// Roughly what it takes in memory, in bytes, for a cache's bound.
+    pub(super) fn weight(&self) -> u32 {
+        /// A string's own parts and its place in a list or map.
+        const EACH: usize = 96;
+        let texts = self.config.env.iter().chain(&self.config.onbuild);
+        let labels = self.config.labels.iter().flat_map(|(name, value)| [name, value]);
+        let config: usize = texts.chain(labels).map(|text| text.len() + EACH).sum();
+        u32::try_from(1024 + config + self.platforms.len() * EACH).unwrap_or(u32::MAX)
+    }
+}
+
 /// What a base's configuration says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct BaseConfig {

@@ -48,6 +48,17 @@ struct Document {
     manifests: Vec<Descriptor>,
     #[serde(default)]
     config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Layer>,
+}
+
+/// Where an engine would fetch a layer from: only from its own registry, if it is to be built on.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    media_type: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    urls: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +66,8 @@ struct Document {
 struct Descriptor {
     media_type: String,
     digest: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    urls: Vec<String>,
     #[serde(default)]
     platform: Option<DescriptorPlatform>,
 }
@@ -115,7 +128,9 @@ impl Manifest {
             let images = document.manifests.into_iter().filter_map(|descriptor| {
                 // Attestations lie in indexes as images of the platform unknown/unknown.
                 let platform = descriptor.platform.filter(|p| p.os != "unknown" && p.architecture != "unknown")?;
-                let fits = is_sha256(&descriptor.digest) && MANIFESTS.contains(&descriptor.media_type.as_str());
+                let fits = descriptor.urls.is_empty()
+                    && is_sha256(&descriptor.digest)
+                    && MANIFESTS.contains(&descriptor.media_type.as_str());
                 fits.then_some((Platform::from(platform), descriptor.digest))
             });
             return Ok(Self::Index(images.collect()));
@@ -129,6 +144,14 @@ impl Manifest {
         }
         if !is_sha256(&config.digest) {
             return Err("its configuration has no SHA-256 digest".to_owned());
+        }
+        // Engines fetch such layers from wherever their URLs say, the engine's own network included.
+        let elsewhere = |layer: &Layer| {
+            let foreign = layer.media_type.contains("foreign") || layer.media_type.contains("nondistributable");
+            foreign || !layer.urls.is_empty()
+        };
+        if document.layers.iter().any(elsewhere) || !config.urls.is_empty() {
+            return Err("a part of it lies outside of its registry".to_owned());
         }
         Ok(Self::Image { config: config.digest })
     }
@@ -196,7 +219,18 @@ mod tests {
         let config = |media_type: &str, digest: &str| {
             format!(r#"{{"config":{{"mediaType":"{media_type}","digest":"{digest}","size":1}},"layers":[]}}"#)
         };
+        let layer = |layer: &str| {
+            let digest = format!("sha256:{}", "0".repeat(64));
+            let config = format!(r#"{{"mediaType":"{}","digest":"{digest}","size":1}}"#, CONFIGS[0]);
+            format!(r#"{{"config":{config},"layers":[{{"digest":"{digest}","size":1,{layer}}}]}}"#)
+        };
+        let plain = r#""mediaType":"application/vnd.oci.image.layer.v1.tar+gzip""#;
+        assert!(Manifest::read(&raw(MANIFESTS[0], layer(plain))).is_ok());
+        let elsewhere = format!(r#"{plain},"urls":["http://127.0.0.1/"]"#);
+        let foreign = r#""mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip""#;
         for (media_type, text, reason) in [
+            (MANIFESTS[0], layer(&elsewhere), "a part of it lies outside"),
+            (MANIFESTS[0], layer(foreign), "a part of it lies outside"),
             (MANIFESTS[0], "not json".to_owned(), "it is no manifest"),
             (MANIFESTS[0], "{}".to_owned(), "it has no configuration"),
             (MANIFESTS[0], format!(r#"{{"mediaType":"{}"}}"#, INDEXES[0]), "it calls itself"),

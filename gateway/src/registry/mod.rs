@@ -1,7 +1,7 @@
 //! Kiln as the client of registries: which base an image stands on, under which tag it ends, and
 //! whose credentials go where.
 //!
-//! The way of a credential: [`destination`] decides where a caller's image goes and with what;
+//! The way of a credential: [`destination()`] decides where a caller's image goes and with what;
 //! [`RegistryClient`] resolves bases and puts tags; [`SessionAuth`] answers the engine for exactly
 //! the repositories of one build.
 

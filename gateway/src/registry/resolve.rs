@@ -23,7 +23,7 @@ use super::{
 };
 
 /// The most that a configuration may have, in bytes.
-const CONFIG: usize = 4 * 1024 * 1024;
+const CONFIG: usize = 1024 * 1024;
 
 /// How long a tag is taken to stay where it is.
 const TAG_KEPT: Duration = Duration::from_secs(10);
@@ -34,8 +34,8 @@ const DIGEST_KEPT: Duration = Duration::from_secs(600);
 /// Tags remembered.
 const TAGS: u64 = 10_000;
 
-/// Bases remembered; an entry has some KiB.
-const BASES: u64 = 1_000;
+/// What remembered bases may take, in bytes; most have some KiB.
+const BASES: u64 = 32 * 1024 * 1024;
 
 /// What was resolved lately, by who asked.
 pub(super) struct Resolutions {
@@ -59,7 +59,11 @@ impl Resolutions {
     pub(super) fn new() -> Self {
         Self {
             digests: Cache::builder().max_capacity(TAGS).time_to_live(TAG_KEPT).build(),
-            bases: Cache::builder().max_capacity(BASES).time_to_live(DIGEST_KEPT).build(),
+            bases: Cache::builder()
+                .max_capacity(BASES)
+                .weigher(|_, base: &Arc<Base>| base.weight())
+                .time_to_live(DIGEST_KEPT)
+                .build(),
         }
     }
 }

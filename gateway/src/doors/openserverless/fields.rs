@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
+use super::shallow::Body;
 use crate::{doors::base64_text::decode, recipes::Kind};
 
 /// A field can't be used: the status and the message.
@@ -45,12 +46,16 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Fault> {
 
 /// The body's object; `missing` is the message where it is null.
 pub(super) fn object(body: &[u8], missing: &str) -> Result<Map<String, Value>, Fault> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(Value::Null) => Err(bad(missing)),
-        Ok(_) => Err(bad("The JSON payload must be an object.")),
-        Err(_) => Err(bad("The JSON payload is malformed.")),
+    match parse(body)? {
+        Body::Object(object) => Ok(object),
+        Body::Null => Err(bad(missing)),
+        Body::EmptyList | Body::Other => Err(bad("The JSON payload must be an object.")),
     }
+}
+
+/// The body as JSON, as far as the door's requests go.
+pub(super) fn parse(body: &[u8]) -> Result<Body, Fault> {
+    serde_json::from_slice(body).map_err(|_| bad("The JSON payload is malformed."))
 }
 
 /// A field that must be there, whatever it holds.

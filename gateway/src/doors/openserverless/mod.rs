@@ -5,6 +5,7 @@ mod cleanup;
 mod ensure;
 mod envelope;
 mod fields;
+mod shallow;
 mod start;
 mod status;
 

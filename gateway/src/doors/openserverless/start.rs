@@ -15,6 +15,7 @@ use super::{
     envelope::ok,
     fields::{self, Fault, bad},
     refused, require_environment,
+    shallow::Body,
 };
 use crate::{
     builds::{Receipt, Request, Submission},
@@ -75,9 +76,11 @@ fn submission(
 
 /// An empty list counts as an object without fields, as there.
 fn object(body: &[u8]) -> Result<Map<String, Value>, Fault> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Array(list)) if list.is_empty() => Ok(Map::new()),
-        _ => fields::object(body, "No JSON payload provided for build."),
+    match fields::parse(body)? {
+        Body::Object(object) => Ok(object),
+        Body::EmptyList => Ok(Map::new()),
+        Body::Null => Err(bad("No JSON payload provided for build.")),
+        Body::Other => Err(bad("The JSON payload must be an object.")),
     }
 }
 
