@@ -250,7 +250,7 @@ impl Runner {
             _ => None,
         };
         shared.finish(build.id, change, failure.as_ref()).await?;
-        tracing::info!(build = %build.id, owner = %build.owner(), state = state.as_str(), reason = ?failure.map(|f| f.reason), "build ended");
+        tracing::info!(build = %build.id, owner = %build.owner(), state = state.as_str(), reason = failure.as_ref().map(|f| tracing::field::display(f.reason)), "build ended");
         Ok(())
     }
 }
