@@ -133,7 +133,10 @@ impl Runner {
             match ended {
                 Some(Ended::Terminal(change)) => return self.end(&build, change).await,
                 Some(Ended::Handed) => return self.requeue(&build).await,
-                Some(Ended::Again(None)) => self.requeue(&build).await?,
+                Some(Ended::Again(None)) => {
+                    self.requeue(&build).await?;
+                    tokio::time::sleep(LEDGER_BACKOFF).await;
+                }
                 Some(Ended::Again(Some(trouble))) => {
                     shared.lost_engine(&trouble);
                     lost_at.get_or_insert_with(Timestamp::now);
@@ -168,7 +171,11 @@ impl Runner {
             Err(ended) => return Ok(Some(ended)),
         };
         let lease = self.settings.deadline + LEASE_BEYOND;
-        let Some(number) = shared.ledger.claim(build.id, lease).await? else { return Ok(None) };
+        let Some(number) = shared.ledger.claim(build.id, lease).await? else {
+            // Whatever keeps a queued build from being claimed, it must not be asked without a pause.
+            tokio::time::sleep(LEDGER_BACKOFF).await;
+            return Ok(None);
+        };
         stop.begin(number);
         let waited = Timestamp::now().duration_since(build.accepted_at).unsigned_abs();
         let _running = shared.metrics.started(waited);
