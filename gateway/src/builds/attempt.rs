@@ -127,6 +127,8 @@ impl Attempt<'_> {
             &base,
             build.owner(),
             push.host.as_str(),
+            // Where everybody's images go who names no registry of their own.
+            materials.process.push_host(&BTreeMap::new()).ok().as_ref(),
             materials.registry.registries().mirrors(base.host()),
         )?;
         // The engine will connect there too, so an internal address is refused before it does.

@@ -21,7 +21,8 @@ pub(super) enum Permit {
 
 impl Bases {
     /// Permits `base` for `owner`, who pushes to `own_registry`. Its host may stand for `mirrors`, which
-    /// are asked in its place: where images are pushed to one of them, the same name there is somebody's.
+    /// are asked in its place: where images are pushed to one of them, by this owner or by those who
+    /// push to the `installation`'s registry, the same name there is somebody's.
     ///
     /// # Errors
     /// `BaseForbidden`, naming the setting that would permit it.
@@ -30,10 +31,11 @@ impl Bases {
         base: &BaseRef,
         owner: &UserName,
         own_registry: &str,
+        installation: Option<&Host>,
         mirrors: &[Host],
     ) -> Result<Permit, Failure> {
-        let is_mirror = mirrors.iter().any(|mirror| mirror.as_str() == own_registry);
-        let host = if is_mirror { own_registry } else { base.host().as_str() };
+        let pushed_to = |mirror: &&Host| mirror.as_str() == own_registry || Some(*mirror) == installation;
+        let host = mirrors.iter().find(pushed_to).unwrap_or(base.host()).as_str();
         let name = format!("{host}/{}", base.repository());
         let public = self.public.iter().any(|public| public == host);
         let own = host == own_registry
@@ -90,7 +92,7 @@ mod tests {
         ] {
             let base = BaseRef::parse(base).unwrap();
             let owner = UserName::parse(owner).unwrap();
-            assert_eq!(bases.permit(&base, &owner, "registry:5000", &[]).is_ok(), permitted, "{owner} {base}");
+            assert_eq!(bases.permit(&base, &owner, "registry:5000", None, &[]).is_ok(), permitted, "{owner} {base}");
         }
     }
 
@@ -104,7 +106,10 @@ mod tests {
         for (base, permitted) in [("python", true), ("ann/x", true), ("bob/x", false), ("docker.io/bob/x", false)] {
             let base = BaseRef::parse(base).unwrap();
             let owner = UserName::parse("ann").unwrap();
-            assert_eq!(bases.permit(&base, &owner, "registry:5000", &mirrors).is_ok(), permitted, "{base}");
+            assert_eq!(bases.permit(&base, &owner, "registry:5000", None, &mirrors).is_ok(), permitted, "{base}");
+            // Whoever pushes elsewhere owns nothing there, and is no stranger to what is shared.
+            let elsewhere = bases.permit(&base, &owner, "elsewhere", mirrors.first(), &mirrors).is_ok();
+            assert_eq!(elsewhere, base.repository().starts_with("library/"), "{base}");
         }
     }
 }
