@@ -99,9 +99,7 @@ pub(super) fn complete(
 /// here the rest must be a tag too.
 fn scoped(identity: &Identity, text: &str) -> Result<ScopedTarget, Fault> {
     let invalid = || bad("Invalid target for the build.");
-    // The grammar's word characters may be letters of any script; a registry takes ASCII alone.
-    let target = Some(text).filter(|text| text.is_ascii()).ok_or_else(invalid)?;
-    let target = Target::parse(target).map_err(|_| invalid())?;
+    let target = Target::parse(text).map_err(|_| invalid())?;
     if !identity.scope().is_unbounded() && target.repository() != identity.user().as_str() {
         return Err(invalid());
     }
