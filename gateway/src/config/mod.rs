@@ -3,14 +3,22 @@
 //! Later ones win: built-in defaults, the variables of the replaced systems, the file, `KILN_…`.
 //! A key `engine.address` is the variable `KILN_ENGINE__ADDRESS`; what isn't a key is an error.
 
+mod builds;
+mod identity;
+mod limits;
+mod time;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
+
+pub use builds::{Bases, SharedBase, Steps};
+pub use identity::{CouchDb, Identity};
+pub use limits::Limits;
 
 use crate::registry::{ProcessRegistry, Registries};
 
@@ -60,117 +68,6 @@ pub struct Engine {
     pub server_name: Option<String>,
     /// Accepts a buildkitd behind plain TCP, to whose control every build step may get.
     pub insecure_engine: bool,
-}
-
-/// Who may call.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Identity {
-    /// A file of users that `kiln user add` writes.
-    pub users_file: Option<PathBuf>,
-    /// OpenServerless's CouchDB.
-    pub couchdb: Option<CouchDb>,
-    /// Lets every user push to every repository. Only for installations with a single tenant.
-    pub unchecked_targets: bool,
-    /// `STRICT_USER_CHECK` as found; honoured together with `unchecked_targets` only.
-    #[serde(skip)]
-    pub strict_user_check: Option<String>,
-}
-
-/// OpenServerless's CouchDB.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CouchDb {
-    /// Its host name.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// The administrator's name.
-    pub user: String,
-    /// The file with the administrator's password.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// The password itself, as the replaced system has it in its environment.
-    #[serde(skip)]
-    pub password: Option<secrecy::SecretString>,
-}
-
-/// Which base images callers may build on, beyond their own repositories.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Bases {
-    /// Registries that anybody may build on.
-    pub public: Vec<String>,
-    /// Further images: patterns over `host/repository`, and for whom.
-    pub shared: Vec<SharedBase>,
-    /// Permits every base. Only for installations with a single tenant.
-    pub any: bool,
-}
-
-/// Images shared by configuration.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SharedBase {
-    /// A pattern over `host/repository` in which `*` stands for any characters.
-    pub pattern: String,
-    /// The users who may build on them; empty is everybody.
-    #[serde(default)]
-    pub owners: Vec<String>,
-}
-
-/// What build steps are given.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Steps {
-    /// CA certificates, PEM, that steps trust beside the public ones.
-    pub ca_file: Option<PathBuf>,
-    /// `HTTP_PROXY` of steps.
-    pub http_proxy: Option<String>,
-    /// `HTTPS_PROXY` of steps.
-    pub https_proxy: Option<String>,
-    /// `NO_PROXY` of steps.
-    pub no_proxy: Option<String>,
-    /// Memory of a step, bytes, where the engine can enforce it.
-    pub memory: Option<u64>,
-    /// Thousandths of a processor, where the engine can enforce it.
-    pub cpu_millis: Option<u32>,
-    /// Processes of a step, where the engine can enforce it.
-    pub processes: Option<u32>,
-    /// How long one step may take.
-    #[serde(deserialize_with = "optional_duration")]
-    pub deadline: Option<Duration>,
-}
-
-/// Bounds.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Builds at once; the number of processors unless set.
-    pub concurrency: usize,
-    /// Builds that may wait, in all.
-    pub queue: usize,
-    /// Builds of one owner that may wait.
-    pub queue_per_owner: usize,
-    /// Builds of one owner at once; all of `concurrency` unless set.
-    pub running_per_owner: Option<usize>,
-    /// Requests at once; beyond it they are shed.
-    pub requests: usize,
-    /// From an attempt's start to the pushed image.
-    #[serde(deserialize_with = "duration")]
-    pub deadline: Duration,
-    /// How long a build waits for an engine that doesn't answer.
-    #[serde(deserialize_with = "duration")]
-    pub queue_deadline: Duration,
-    /// How long running builds may go on after a stop signal.
-    #[serde(deserialize_with = "duration")]
-    pub drain: Duration,
-    /// Below so many free bytes under `data_dir` no build is accepted.
-    pub min_free: u64,
-    /// The bytes of one build's log.
-    pub log: u64,
-    /// How long finished builds are kept.
-    #[serde(deserialize_with = "duration")]
-    pub retention: Duration,
 }
 
 /// The OpenServerless door.
@@ -232,55 +129,6 @@ impl Default for Config {
             limits: Limits::default(),
             openserverless: OpenServerless::default(),
         }
-    }
-}
-
-impl Default for Bases {
-    fn default() -> Self {
-        let public =
-            ["docker.io", "ghcr.io", "quay.io", "gcr.io", "mcr.microsoft.com", "public.ecr.aws", "registry.k8s.io"];
-        Self { public: public.map(str::to_owned).to_vec(), shared: Vec::new(), any: false }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            concurrency: std::thread::available_parallelism().map_or(1, usize::from),
-            queue: 10_000,
-            queue_per_owner: 100,
-            running_per_owner: None,
-            requests: 1_024,
-            deadline: Duration::from_secs(30 * 60),
-            queue_deadline: Duration::from_secs(30 * 60),
-            drain: Duration::from_secs(25),
-            min_free: 512 << 20,
-            log: 64 << 20,
-            retention: Duration::from_secs(7 * 24 * 3600),
-        }
-    }
-}
-
-impl CouchDb {
-    /// The password: from the environment, else from the file.
-    ///
-    /// # Errors
-    /// When the file can't be read.
-    pub fn password(&self) -> std::io::Result<Option<secrecy::SecretString>> {
-        match (&self.password, &self.password_file) {
-            (Some(password), _) => Ok(Some(password.clone())),
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(path)?;
-                Ok(Some(text.trim_end_matches(['\r', '\n']).into()))
-            }
-            (None, None) => Ok(None),
-        }
-    }
-}
-
-impl std::fmt::Debug for CouchDb {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CouchDb({}@{}:{})", self.user, self.host, self.port)
     }
 }
 
@@ -398,24 +246,10 @@ fn merge(under: &mut toml::Table, over: toml::Table) {
     }
 }
 
-/// A span of time as `90s`, `30m`, `25h`, or seconds as a number.
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    match toml::Value::deserialize(from)? {
-        toml::Value::Integer(seconds) => u64::try_from(seconds).map(Duration::from_secs).map_err(D::Error::custom),
-        toml::Value::String(text) => {
-            let span: jiff::SignedDuration = text.parse().map_err(D::Error::custom)?;
-            Duration::try_from(span).map_err(D::Error::custom)
-        }
-        _ => Err(D::Error::custom("a span of time is a text such as \"30m\" or a number of seconds")),
-    }
-}
-
-fn optional_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    duration(from).map(Some)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn load(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {

@@ -1,0 +1,61 @@
+//! `[bases]` and `[steps]`: what builds may be based on, and what their steps are given.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+use super::time::optional_duration;
+
+/// Which base images callers may build on, beyond their own repositories.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bases {
+    /// Registries that anybody may build on.
+    pub public: Vec<String>,
+    /// Further images: patterns over `host/repository`, and for whom.
+    pub shared: Vec<SharedBase>,
+    /// Permits every base. Only for installations with a single tenant.
+    pub any: bool,
+}
+
+/// Images shared by configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedBase {
+    /// A pattern over `host/repository` in which `*` stands for any characters.
+    pub pattern: String,
+    /// The users who may build on them; empty is everybody.
+    #[serde(default)]
+    pub owners: Vec<String>,
+}
+
+/// What build steps are given.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Steps {
+    /// CA certificates, PEM, that steps trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// `HTTP_PROXY` of steps.
+    pub http_proxy: Option<String>,
+    /// `HTTPS_PROXY` of steps.
+    pub https_proxy: Option<String>,
+    /// `NO_PROXY` of steps.
+    pub no_proxy: Option<String>,
+    /// Memory of a step, bytes, where the engine can enforce it.
+    pub memory: Option<u64>,
+    /// Thousandths of a processor, where the engine can enforce it.
+    pub cpu_millis: Option<u32>,
+    /// Processes of a step, where the engine can enforce it.
+    pub processes: Option<u32>,
+    /// How long one step may take.
+    #[serde(deserialize_with = "optional_duration")]
+    pub deadline: Option<Duration>,
+}
+
+impl Default for Bases {
+    fn default() -> Self {
+        let public =
+            ["docker.io", "ghcr.io", "quay.io", "gcr.io", "mcr.microsoft.com", "public.ecr.aws", "registry.k8s.io"];
+        Self { public: public.map(str::to_owned).to_vec(), shared: Vec::new(), any: false }
+    }
+}
