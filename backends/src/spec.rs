@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
+use aws_lc_rs::hmac;
 use kiln_auth::ScopedTarget;
 use secrecy::SecretSlice;
 use serde::{Deserialize, Serialize};
@@ -172,6 +173,16 @@ impl TenantKey {
     #[must_use]
     pub fn cache_namespace(&self) -> String {
         self.step_hostname()
+    }
+
+    /// The key under which an engine keeps the files of the tenant's contexts with this content.
+    ///
+    /// Files that it has are told from new ones by name, size and time alone, so what shares a key
+    /// must be the same to the byte, and of the same tenant.
+    #[must_use]
+    pub fn context_key(&self, content: &[u8; 32]) -> String {
+        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), content);
+        base32::encode(base32::Alphabet::Rfc4648Lower { padding: false }, key.as_ref())
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 
 /// A build context.
@@ -124,6 +125,37 @@ impl Tree {
             }
             Data::File(file) => Box::new(Section { file: Arc::clone(file), at: offset, left: size }),
         }
+    }
+
+    /// A hash (SHA-256) of every path, mode, link and byte, for a tree in memory: two trees have the
+    /// same one only if an engine can't tell them apart. `None` over a data file, which would have to
+    /// be read once more.
+    #[must_use]
+    pub fn content_hash(&self) -> Option<[u8; 32]> {
+        let Data::Memory(bytes) = &self.data else { return None };
+        let mut hash = digest::Context::new(&digest::SHA256);
+        // Each part behind its length, so that no two trees give the same bytes.
+        let mut part = |part: &[u8]| {
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part);
+        };
+        for entry in &self.entries {
+            part(entry.path.as_bytes());
+            part(&entry.mode.to_be_bytes());
+            match &entry.kind {
+                EntryKind::Dir => part(b"dir"),
+                EntryKind::File { offset, size } => {
+                    part(b"file");
+                    let (from, to) = (clamp(*offset, bytes.len()), clamp(offset.saturating_add(*size), bytes.len()));
+                    part(&bytes[from..to]);
+                }
+                EntryKind::Symlink { target } => {
+                    part(b"symlink");
+                    part(target.as_bytes());
+                }
+            }
+        }
+        hash.finish().as_ref().try_into().ok()
     }
 }
 
@@ -263,6 +295,27 @@ mod tests {
         for path in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a\0b"] {
             assert!(Tree::builder().file(path, 0o644, b"").is_err(), "{path:?}");
         }
+    }
+
+    #[test]
+    fn whatever_an_engine_can_tell_apart_has_a_hash_of_its_own() {
+        let file = |path, mode, bytes: &[u8]| Tree::builder().file(path, mode, bytes).unwrap();
+        let trees = [
+            Tree::builder(),
+            file("a", 0o644, b"x"),
+            file("a", 0o755, b"x"),
+            file("a", 0o644, b"y"),
+            file("a", 0o644, b""),
+            file("b", 0o644, b"x"),
+            file("a/b", 0o644, b"x"),
+            file("a", 0o644, b"x").file("b", 0o644, b"").unwrap(),
+            file("a", 0o644, b"").file("b", 0o644, b"x").unwrap(),
+            Tree::builder().symlink("a", "x").unwrap(),
+        ];
+        let hashes: std::collections::HashSet<_> = trees.map(|tree| tree.build().content_hash().unwrap()).into();
+        assert_eq!(hashes.len(), 10);
+        assert!(hashes.contains(&file("a", 0o644, b"x").build().content_hash().unwrap()));
+        assert_eq!(Tree::builder().over(tempfile::tempfile().unwrap()).content_hash(), None);
     }
 
     #[test]

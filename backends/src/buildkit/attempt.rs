@@ -90,6 +90,7 @@ impl Attempt<'_> {
         let lost = |source| RunError::Engine { retryable: true, source };
         let connection = self.interrupt.or(self.transport.connect()).await?.map_err(lost)?;
         let offers = Offers {
+            context_key: self.spec.context.content_hash().map(|content| self.spec.tenant.context_key(&content)),
             context: Arc::clone(&self.spec.context),
             auth: Arc::clone(&self.spec.registry_auth),
             secrets: self.spec.secrets.clone(),

@@ -112,7 +112,8 @@ async fn version(connection: &Connection, worker: &WorkerRecord) -> Result<Strin
 async fn prove_policy(connection: &Connection) -> Result<(), EngineError> {
     let nothing = Tree::builder().file("Dockerfile", 0o644, b"FROM scratch\nCOPY Dockerfile /\n");
     let nothing = nothing.map_err(|e| EngineError::Protocol(e.to_string()))?.build();
-    let offers = Offers { context: Arc::new(nothing), auth: Arc::new(Nobody), secrets: BTreeMap::new() };
+    let offers =
+        Offers { context_key: None, context: Arc::new(nothing), auth: Arc::new(Nobody), secrets: BTreeMap::new() };
     let session = Session::open(connection, offers).await?;
     let reference = format!("probe-{}", Uuid::new_v4().simple());
     let solved = connection.control.clone().solve(solve::denied(reference, session.id())).await;

@@ -52,6 +52,8 @@ const METHODS: [&str; 7] = [
 
 /// What a session gives the daemon.
 pub(super) struct Offers {
+    /// Under which the daemon keeps the context's files for later sessions; `None` for this one only.
+    pub(super) context_key: Option<String>,
     pub(super) context: Arc<Tree>,
     pub(super) auth: Arc<dyn RegistryAuth>,
     pub(super) secrets: BTreeMap<String, Secret>,
@@ -78,7 +80,7 @@ impl Session {
             .add_service(AuthServer::new(credentials))
             .add_service(SecretsServer::new(Offered(offers.secrets)))
             .prepare();
-        let io = connection.open_session(headers(&id)?).await?;
+        let io = connection.open_session(headers(&id, offers.context_key.as_deref())?).await?;
         let serve = hyper::server::conn::http2::Builder::new(Owned(tasks.clone()))
             .serve_connection(TokioIo::new(io), TowerToHyperService::new(routes));
         let server = tokio::spawn(async move {
@@ -118,13 +120,13 @@ impl Session {
     }
 }
 
-fn headers(id: &str) -> Result<HeaderMap, EngineError> {
-    let value = HeaderValue::from_str(id).map_err(|e| EngineError::Protocol(e.to_string()))?;
+fn headers(id: &str, context_key: Option<&str>) -> Result<HeaderMap, EngineError> {
+    let value = |text| HeaderValue::from_str(text).map_err(|e| EngineError::Protocol(e.to_string()));
     let mut headers = HeaderMap::new();
-    headers.insert("x-docker-expose-session-uuid", value.clone());
+    headers.insert("x-docker-expose-session-uuid", value(id)?);
     // Files that were synced before are looked up under this key by name, size and time alone:
     // shared between two contexts, the second would get the first one's bytes.
-    headers.insert("x-docker-expose-session-sharedkey", value);
+    headers.insert("x-docker-expose-session-sharedkey", value(context_key.unwrap_or(id))?);
     for method in METHODS {
         let name = HeaderName::from_static("x-docker-expose-session-grpc-method");
         headers.append(name, HeaderValue::from_static(method));
@@ -201,8 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn every_session_has_a_shared_key_of_its_own() {
-        let key = |id| headers(id).ok().and_then(|h| h.get("x-docker-expose-session-sharedkey").cloned());
-        assert!(key("one").is_some() && key("one") != key("two"));
+    fn a_session_shares_files_with_those_of_its_contexts_key_only() {
+        let key = |id, context| headers(id, context).ok()?.get("x-docker-expose-session-sharedkey").cloned();
+        assert!(key("one", None).is_some() && key("one", None) != key("two", None));
+        assert!(key("one", Some("a")) == key("two", Some("a")) && key("one", Some("a")) != key("one", Some("b")));
     }
 }
