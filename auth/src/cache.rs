@@ -1,10 +1,13 @@
 //! Remembers for seconds what a provider said, so that a database isn't asked on every request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use async_trait::async_trait;
 use aws_lc_rs::{error::Unspecified, hmac, rand};
-use moka::future::Cache;
+use moka::{Expiry, future::Cache};
 use secrecy::{ExposeSecret, zeroize::Zeroizing};
 
 use crate::{Credential, Identity, IdentityProvider, Refusal};
@@ -30,7 +33,8 @@ pub struct Cached {
 /// How long answers are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
-    /// For a proved identity. A revoked one is let in for this long and one lookup more.
+    /// For a proved identity, unless its credential expires earlier. A revoked one is let in for
+    /// this long and one lookup more.
     pub proved: Duration,
     /// For a refused credential. A new user waits this long if they tried too early.
     pub refused: Duration,
@@ -39,6 +43,9 @@ pub struct Lifetimes {
 /// A credential's keyed hash. The key lives as long as the process, so that what a core dump
 /// shows of the cache can't be compared with anything.
 type Fingerprint = [u8; 32];
+
+/// Ends an entry with its credential, where that ends before the cache would forget it.
+struct WithCredential;
 
 // === impl Lifetimes ===
 
@@ -62,6 +69,7 @@ impl Cached {
             .max_capacity(PROVED_BYTES)
             .weigher(|_, identity: &Identity| identity.weight())
             .time_to_live(lifetimes.proved)
+            .expire_after(WithCredential)
             .build();
         let refused = Cache::builder().max_capacity(REFUSED_ENTRIES).time_to_live(lifetimes.refused).build();
         let mut secret = Zeroizing::new([0; 32]);
@@ -72,8 +80,12 @@ impl Cached {
     fn fingerprint(&self, credential: &Credential) -> Fingerprint {
         let mut context = hmac::Context::with_key(&self.key);
         match credential {
+            // Kind and length first: no two credentials may give the same bytes.
+            Credential::Jwt(token) => {
+                context.update(b"jwt");
+                context.update(token.reveal().as_bytes());
+            }
             Credential::Wsk(token) => {
-                // Kind and length first: no two credentials may give the same bytes.
                 context.update(b"wsk");
                 context.update(&token.uuid().len().to_be_bytes());
                 context.update(token.uuid().as_bytes());
@@ -83,6 +95,13 @@ impl Cached {
         let mut fingerprint = Fingerprint::default();
         fingerprint.copy_from_slice(context.sign().as_ref());
         fingerprint
+    }
+
+    async fn held(&self, fingerprint: &Fingerprint) -> Option<Result<Identity, Refusal>> {
+        if let Some(identity) = self.proved.get(fingerprint).await {
+            return Some(Ok(identity));
+        }
+        self.refused.get(fingerprint).await.map(Err)
     }
 
     /// Asks the provider, unless a question that ended just before was answered with a refusal.
@@ -100,20 +119,35 @@ impl Cached {
 
 #[async_trait]
 impl IdentityProvider for Cached {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.inner.name()
     }
 
     async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
-        let fingerprint = self.fingerprint(credential);
-        if let Some(identity) = self.proved.get(&fingerprint).await {
-            return Ok(identity);
+        // Before anything is kept: a shape that the provider doesn't know needs no entry.
+        if let Some(answer) = self.inner.recall(credential).await {
+            return answer;
         }
-        if let Some(refusal) = self.refused.get(&fingerprint).await {
-            return Err(refusal);
+        let fingerprint = self.fingerprint(credential);
+        if let Some(answer) = self.held(&fingerprint).await {
+            return answer;
         }
         let flight = self.look_up(fingerprint, credential);
         self.proved.try_get_with(fingerprint, flight).await.map_err(|refusal| Refusal::clone(&refusal))
+    }
+
+    async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
+        match self.inner.recall(credential).await {
+            None => self.held(&self.fingerprint(credential)).await,
+            known => known,
+        }
+    }
+}
+
+impl Expiry<Fingerprint, Identity> for WithCredential {
+    fn expire_after_create(&self, _: &Fingerprint, identity: &Identity, _: Instant) -> Option<Duration> {
+        // An instant that has passed already is as good as now: the next caller asks again.
+        identity.expires().map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
     }
 }
 
@@ -135,14 +169,21 @@ mod tests {
 
     #[async_trait]
     impl IdentityProvider for Counting {
-        fn name(&self) -> &'static str {
+        fn name(&self) -> &str {
             "counting"
         }
 
         async fn identify(&self, _: &Credential) -> Result<Identity, Refusal> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             self.gate.acquire().await.unwrap().forget();
-            self.answer.clone().map(|user| Identity::new(UserName::parse(user).unwrap(), "counting"))
+            self.answer.clone().map(|user| {
+                let identity = Identity::new(UserName::parse(user).unwrap(), "counting");
+                if user == "fleeting" { identity.expiring(SystemTime::now()) } else { identity }
+            })
+        }
+
+        async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
+            matches!(credential, Credential::Jwt(_)).then_some(Err(Refusal::NotMine))
         }
     }
 
@@ -206,6 +247,29 @@ mod tests {
                 }
             };
             timeout(Duration::from_secs(10), asked_again).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_beyond_its_credential() {
+        let (inner, cached) = cached(Ok("fleeting"), Lifetimes::default());
+        for asked in 1..=3 {
+            assert!(cached.identify(&token("u:k")).await.is_ok());
+            assert_eq!(inner.asked.load(Ordering::SeqCst), asked);
+            assert!(cached.recall(&token("u:k")).await.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_held_is_recalled_and_nobody_is_asked() {
+        for answer in [Ok("devel"), Err(Refusal::NotMine)] {
+            let (inner, cached) = cached(answer.clone(), Lifetimes::default());
+            assert!(cached.recall(&token("u:k")).await.is_none());
+            let _ = cached.identify(&token("u:k")).await;
+            assert_eq!(cached.recall(&token("u:k")).await.unwrap().is_ok(), answer.is_ok());
+            assert!(matches!(cached.recall(&token("Bearer a.b.c")).await, Some(Err(Refusal::NotMine))));
+            assert!(cached.identify(&token("Bearer a.b.c")).await.is_err());
+            assert_eq!(inner.asked.load(Ordering::SeqCst), 1);
         }
     }
 

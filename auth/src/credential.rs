@@ -1,12 +1,15 @@
 //! A credential as it stands in an `Authorization` header.
 
-use std::fmt;
+mod jwt;
+
+use std::{borrow::Cow, fmt};
 
 use aws_lc_rs::{error::Unspecified, rand};
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+pub use jwt::JwtToken;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use subtle::ConstantTimeEq;
@@ -34,6 +37,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub enum Credential {
     /// OpenWhisk's `uuid:key`.
     Wsk(WskToken),
+    /// A signed token in compact form, shown as `Bearer`. Nothing of it is believed yet.
+    Jwt(JwtToken),
 }
 
 /// The key of an OpenWhisk namespace: a public name for it, and the secret.
@@ -45,14 +50,15 @@ pub struct WskToken {
 
 /// The header holds no credential of a known shape.
 #[derive(Debug, thiserror::Error)]
-#[error("the Authorization header is not uuid:key, base64 of it, or Basic with either")]
+#[error("the Authorization header is not uuid:key, base64 of it, Basic with either, or Bearer with a JWT")]
 pub struct Unusable(());
 
 // === impl Credential ===
 
 impl Credential {
     /// Reads the value of an `Authorization` header: `uuid:key`, base64 of that, or `Basic` (in
-    /// any case) and either of the two. Both halves may be percent-encoded.
+    /// any case) and either of the two, where both halves may be percent-encoded; or `Bearer` (in
+    /// any case) and a token that has the form of a JWT.
     ///
     /// # Errors
     /// For everything else, other schemes included, and for values over 8 KiB.
@@ -65,6 +71,9 @@ impl Credential {
         let token = match (words.next(), words.next(), words.next()) {
             (Some(token), None, _) => token,
             (Some(scheme), Some(token), None) if scheme.eq_ignore_ascii_case("basic") => token,
+            (Some(scheme), Some(token), None) if scheme.eq_ignore_ascii_case("bearer") => {
+                return JwtToken::parse(token).map(Self::Jwt).ok_or(Unusable(()));
+            }
             _ => return Err(Unusable(())),
         };
         // A colon is no letter of base64, so the two spellings can't be mistaken for each other.
@@ -91,7 +100,7 @@ impl WskToken {
     fn parse(text: &str) -> Result<Self, Unusable> {
         match text.split_once(':') {
             Some((uuid, key)) if !uuid.is_empty() && !key.is_empty() && !key.contains(':') => {
-                Ok(Self { uuid: unquote(uuid), key: unquote(key).into() })
+                Ok(Self { uuid: unquote(uuid).into_owned(), key: unquote_secret(key) })
             }
             _ => Err(Unusable(())),
         }
@@ -131,8 +140,16 @@ impl fmt::Debug for WskToken {
 }
 
 /// As Python's `urllib.parse.unquote`: a stray `%` stays, `+` is no blank, what isn't UTF-8 is replaced.
-fn unquote(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
+fn unquote(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
+}
+
+/// The same for a secret: what is decoded on the way is erased.
+fn unquote_secret(text: &str) -> SecretString {
+    // As long as it can become, so that no half of it stays behind where a vector grew.
+    let mut plain = Zeroizing::new(Vec::with_capacity(text.len()));
+    plain.extend(percent_decode_str(text));
+    String::from_utf8_lossy(&plain).into_owned().into()
 }
 
 fn random_key() -> Result<SecretString, Unspecified> {
@@ -156,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(value: impl AsRef<[u8]>) -> Option<(String, String)> {
-        let Credential::Wsk(token) = Credential::parse(value.as_ref()).ok()?;
+        let Credential::Wsk(token) = Credential::parse(value.as_ref()).ok()? else { return None };
         Some((token.uuid.clone(), token.key.expose_secret().to_owned()))
     }
 

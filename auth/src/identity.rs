@@ -1,6 +1,6 @@
 //! Who calls: a user's name, the scope it gives, and what the provider says about them.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -11,8 +11,11 @@ use crate::{Scope, UserName};
 #[derive(Clone, Debug)]
 pub struct Identity {
     scope: Scope,
-    provider: &'static str,
+    provider: Arc<str>,
     environments: Option<Arc<Environments>>,
+    roles: Arc<[String]>,
+    expires: Option<SystemTime>,
+    operator: bool,
 }
 
 /// A user's variables. Values may be passwords: they are erased when dropped and never printed.
@@ -33,8 +36,9 @@ static EMPTY: Environment = Environment(BTreeMap::new());
 impl Identity {
     /// A user whom `provider` proved, and of whom it keeps no environment.
     #[must_use]
-    pub fn new(user: UserName, provider: &'static str) -> Self {
-        Self { scope: Scope::of(user), provider, environments: None }
+    pub fn new(user: UserName, provider: impl Into<Arc<str>>) -> Self {
+        let (scope, provider) = (Scope::of(user), provider.into());
+        Self { scope, provider, environments: None, roles: Arc::default(), expires: None, operator: false }
     }
 
     /// Adds what the provider keeps: the operator's variables, and the user's own, which win.
@@ -42,6 +46,27 @@ impl Identity {
     pub fn with_environment(mut self, operator: Environment, users: &Environment) -> Self {
         let merged = operator.overlaid(users);
         self.environments = Some(Arc::new(Environments { operator, merged }));
+        self
+    }
+
+    /// Adds the roles that the provider gives the user. They mean what configuration says.
+    #[must_use]
+    pub fn with_roles(mut self, roles: impl Into<Arc<[String]>>) -> Self {
+        self.roles = roles.into();
+        self
+    }
+
+    /// Notes when the credential stops being valid: the identity isn't to be kept for longer.
+    #[must_use]
+    pub fn expiring(mut self, at: SystemTime) -> Self {
+        self.expires = Some(at);
+        self
+    }
+
+    /// Lets the user read and cancel what others build, because configuration says so.
+    #[must_use]
+    pub fn as_operator(mut self) -> Self {
+        self.operator = true;
         self
     }
 
@@ -60,8 +85,26 @@ impl Identity {
 
     /// Which provider proved it.
     #[must_use]
-    pub fn provider(&self) -> &'static str {
-        self.provider
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    /// The roles that the provider gives the user.
+    #[must_use]
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
+    /// When the credential stops being valid, if it says so.
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.expires
+    }
+
+    /// Whether the user may read and cancel what others build.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.operator
     }
 
     /// What the user may name.
@@ -99,7 +142,8 @@ impl Identity {
         // Nodes, pointers and the cache's own entry; measured is not needed, a floor is.
         const FIXED: usize = 512;
         let kept = self.environments.as_ref().map_or(0, |kept| kept.operator.weight() + kept.merged.weight());
-        u32::try_from(FIXED + kept).unwrap_or(u32::MAX)
+        let roles: usize = self.roles.iter().map(|role| role.len() + size_of::<String>()).sum();
+        u32::try_from(FIXED + kept + roles).unwrap_or(u32::MAX)
     }
 }
 

@@ -36,7 +36,7 @@ pub use scope_check::{InvalidScopeCheck, ScopeCheck};
 pub use {
     cache::{Cached, Lifetimes},
     couchdb::{CouchDb, CouchDbConfig, CouchDbError, InvalidCouchDbConfig},
-    credential::{Credential, Unusable, WskToken},
+    credential::{Credential, JwtToken, Unusable, WskToken},
     identity::{Environment, Identity},
     layer::{AuthError, Authenticate, RemoteAddress},
     provider::{IdentityProvider, Providers, Refusal},

@@ -10,13 +10,20 @@ use crate::{Credential, Identity, ScopeCheck};
 #[async_trait]
 pub trait IdentityProvider: Send + Sync {
     /// A short name for logs and for [`Identity::provider`].
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Proves the identity behind a credential.
     ///
     /// # Errors
     /// Why it doesn't; see [`Refusal`].
     async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal>;
+
+    /// What [`identify`](Self::identify) would say, where that is known without asking anybody:
+    /// out of this process's memory, at no cost to a database, a network or a signature check.
+    ///
+    /// `None` when somebody would have to be asked. A caller who is known already can so be let
+    /// in before any limit on failed attempts is looked at, however many others fail meanwhile.
+    async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>>;
 }
 
 /// Why a provider proves no identity.
@@ -61,11 +68,16 @@ impl Providers {
     pub fn new(providers: Vec<Arc<dyn IdentityProvider>>, scope_check: ScopeCheck) -> Self {
         Self { providers, scope_check }
     }
+
+    /// The identity with what configuration decides about it.
+    fn decided(&self, identity: Identity) -> Identity {
+        if self.scope_check == ScopeCheck::Off { identity.unbounded() } else { identity }
+    }
 }
 
 #[async_trait]
 impl IdentityProvider for Providers {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "providers"
     }
 
@@ -73,11 +85,22 @@ impl IdentityProvider for Providers {
         for provider in &self.providers {
             return match provider.identify(credential).await {
                 Err(Refusal::NotMine) => continue,
-                Ok(identity) if self.scope_check == ScopeCheck::Off => Ok(identity.unbounded()),
-                answer => answer,
+                answer => answer.map(|identity| self.decided(identity)),
             };
         }
         Err(Refusal::NotMine)
+    }
+
+    /// Goes through the providers in the same order; `None` as soon as one doesn't know, since it
+    /// would be asked before those after it.
+    async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
+        for provider in &self.providers {
+            match provider.recall(credential).await? {
+                Err(Refusal::NotMine) => {}
+                answer => return Some(answer.map(|identity| self.decided(identity))),
+            }
+        }
+        Some(Err(Refusal::NotMine))
     }
 }
 
@@ -90,19 +113,44 @@ mod tests {
 
     #[async_trait]
     impl IdentityProvider for Fixed {
-        fn name(&self) -> &'static str {
+        fn name(&self) -> &str {
             "fixed"
         }
 
         async fn identify(&self, _: &Credential) -> Result<Identity, Refusal> {
             self.0.clone().map(|user| Identity::new(UserName::parse(user).unwrap(), "fixed"))
         }
+
+        async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
+            if matches!(self.0, Ok("asked")) { None } else { Some(self.identify(credential).await) }
+        }
+    }
+
+    fn providers(answers: Vec<Result<&'static str, Refusal>>, check: ScopeCheck) -> Providers {
+        let providers = answers.into_iter().map(|answer| Arc::new(Fixed(answer)) as Arc<dyn IdentityProvider>);
+        Providers::new(providers.collect(), check)
     }
 
     async fn ask(answers: Vec<Result<&'static str, Refusal>>, check: ScopeCheck) -> Result<Identity, Refusal> {
-        let providers = answers.into_iter().map(|answer| Arc::new(Fixed(answer)) as Arc<dyn IdentityProvider>);
-        let credential = Credential::parse(b"u:k").unwrap();
-        Providers::new(providers.collect(), check).identify(&credential).await
+        providers(answers, check).identify(&Credential::parse(b"u:k").unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn what_one_would_have_to_ask_is_not_recalled_past_it() {
+        for (answers, recalled) in [
+            (vec![], Some(false)),
+            (vec![Err(Refusal::NotMine)], Some(false)),
+            (vec![Err(Refusal::NotMine), Ok("b")], Some(true)),
+            (vec![Err(Refusal::Rejected("r")), Ok("b")], Some(false)),
+            (vec![Ok("a"), Ok("asked")], Some(true)),
+            (vec![Ok("asked"), Ok("b")], None),
+            (vec![Err(Refusal::NotMine), Ok("asked"), Ok("b")], None),
+        ] {
+            let shown = format!("{answers:?}");
+            let providers = providers(answers, ScopeCheck::Strict);
+            let answer = providers.recall(&Credential::parse(b"u:k").unwrap()).await;
+            assert_eq!(answer.map(|answer| answer.is_ok()), recalled, "{shown}");
+        }
     }
 
     #[tokio::test]

@@ -116,16 +116,20 @@ impl CouchDb {
 
 #[async_trait]
 impl IdentityProvider for CouchDb {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         NAME
     }
 
     async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
-        let Credential::Wsk(token) = credential;
+        let Credential::Wsk(token) = credential else { return Err(Refusal::NotMine) };
         let deadline = self.limits.lookup;
         timeout(deadline, self.look_up(token))
             .await
             .unwrap_or_else(|_| Err(Refusal::unavailable(CouchDbError::Deadline(deadline))))
+    }
+
+    async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
+        (!matches!(credential, Credential::Wsk(_))).then_some(Err(Refusal::NotMine))
     }
 }
 

@@ -18,12 +18,12 @@ struct Table;
 
 #[async_trait]
 impl IdentityProvider for Table {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "table"
     }
 
     async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
-        let Credential::Wsk(token) = credential;
+        let Credential::Wsk(token) = credential else { return Err(Refusal::NotMine) };
         match token.uuid() {
             "devel" => Ok(Identity::new(UserName::parse("devel").unwrap(), "table")),
             "blocked" => Err(Refusal::Rejected("the subject is blocked")),
@@ -33,6 +33,10 @@ impl IdentityProvider for Table {
             }
             _ => Err(Refusal::NotMine),
         }
+    }
+
+    async fn recall(&self, _: &Credential) -> Option<Result<Identity, Refusal>> {
+        None
     }
 }
 

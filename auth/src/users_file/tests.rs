@@ -27,7 +27,7 @@ async fn identify(users: &UsersFile, token: &WskToken) -> Result<Identity, Refus
 }
 
 fn token(text: &str) -> WskToken {
-    let Credential::Wsk(token) = Credential::parse(text.as_bytes()).unwrap();
+    let Ok(Credential::Wsk(token)) = Credential::parse(text.as_bytes()) else { panic!("{text} is no wsk token") };
     token
 }
 
