@@ -24,7 +24,6 @@ pub(crate) async fn run(verb: Verb) -> ExitCode {
         Ok(config) => config.data_dir,
         Err(error) => return fail(exit::USAGE, &error),
     };
-    // Opening makes a ledger where there is none, and the copy of that would be taken for a backup.
     if !Ledger::file_in(&folder).is_file() {
         let folder = folder.display();
         return fail(1, &format!("there is no ledger in {folder}; name the gateway's data_dir, or set KILN_DATA_DIR"));
@@ -32,8 +31,7 @@ pub(crate) async fn run(verb: Verb) -> ExitCode {
     if to.exists() {
         return fail(1, &format!("{} exists, and a backup overwrites nothing; name another file", to.display()));
     }
-    let backed_up = async { Ledger::open(&folder).await?.backup(&to).await };
-    match backed_up.await {
+    match Ledger::backup(&folder, &to).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
     }

@@ -17,7 +17,7 @@ use aws_lc_rs::{hmac, rand};
 use kiln_auth::UserName;
 use kiln_backends::{BuildId, Failure, InstanceId, TenantKey};
 use sqlx::{
-    Row as _, SqlitePool,
+    Connection as _, Row as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::oneshot;
@@ -256,14 +256,17 @@ impl Ledger {
         Ok(query.bind(build.seq).fetch_one(&self.readers).await?)
     }
 
-    /// Writes a consistent copy to `file`, which must not exist, while builds go on.
+    /// Writes a consistent copy of the ledger in `folder` to `file`, which must not exist, while builds
+    /// go on. The ledger itself is only read: one of another version is copied as it is.
     ///
     /// # Errors
-    /// When the copy can't be written.
-    pub async fn backup(&self, file: &Path) -> Result<(), LedgerError> {
+    /// When the ledger can't be read or the copy can't be written.
+    pub async fn backup(folder: &Path, file: &Path) -> Result<(), LedgerError> {
         let path = file.to_str().ok_or_else(|| LedgerError::Corrupt("the path isn't UTF-8".to_owned()))?;
-        sqlx::query("VACUUM INTO ?").bind(path).execute(&self.readers).await?;
-        Ok(())
+        let options = SqliteConnectOptions::new().filename(Self::file_in(folder)).read_only(true).busy_timeout(BUSY);
+        let mut db = SqliteConnection::connect_with(&options).await?;
+        sqlx::query("VACUUM INTO ?").bind(path).execute(&mut db).await?;
+        Ok(db.close().await?)
     }
 
     /// Proves that a write reaches the disk.
@@ -317,6 +320,20 @@ mod tests {
         assert!(refused.to_string().starts_with("the ledger can't be used by this version"), "{refused}");
         sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 999999999999").execute(&newer).await.unwrap();
         assert_eq!(Ledger::open(folder.path()).await.unwrap().instance(), instance);
+    }
+
+    #[tokio::test]
+    async fn a_backup_copies_the_ledger_of_a_running_gateway_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(folder.path()).await.unwrap();
+        ledger.remember_extender("sha256:0", "python", "bin").await.unwrap();
+        let copies = tempfile::tempdir().unwrap();
+        Ledger::backup(folder.path(), &Ledger::file_in(copies.path())).await.unwrap();
+        let copy = Ledger::open(copies.path()).await.unwrap();
+        assert_eq!(copy.instance(), ledger.instance());
+        assert_eq!(copy.extender("sha256:0", "python").await.unwrap().as_deref(), Some("bin"));
+        assert!(Ledger::backup(&folder.path().join("none"), &copies.path().join("other")).await.is_err());
+        assert!(!folder.path().join("none").exists());
     }
 
     #[tokio::test]
