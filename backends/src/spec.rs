@@ -83,6 +83,8 @@ pub struct Limits {
     pub cpu_millis: Option<u32>,
     /// Number of processes, where the engine can enforce it.
     pub processes: Option<u32>,
+    /// For each step.
+    pub step_deadline: Option<Duration>,
 }
 
 /// One attempt of one build.

@@ -17,7 +17,6 @@ use crate::{
 /// Stands before another backend and cancels what a step overruns.
 pub struct StepDeadline {
     inner: Arc<dyn BuildBackend>,
-    allowed: Duration,
 }
 
 /// A step that is running.
@@ -27,15 +26,15 @@ struct Step {
 }
 
 impl StepDeadline {
-    /// Gives every step of `inner`'s builds `allowed` and no more.
+    /// Gives every step of `inner`'s builds what their specs allow it, and no more.
     #[must_use]
-    pub fn new(inner: Arc<dyn BuildBackend>, allowed: Duration) -> Self {
-        Self { inner, allowed }
+    pub fn new(inner: Arc<dyn BuildBackend>) -> Self {
+        Self { inner }
     }
 
     /// Hands events on until they end; if a step overruns, cancels and tells which.
     async fn watch(
-        &self,
+        allowed: Duration,
         mut events: mpsc::Receiver<Event>,
         on: EventSink,
         overrun: CancellationToken,
@@ -55,7 +54,7 @@ impl StepDeadline {
             let Some(event) = event else { return late.and_then(|number| running.remove(&number)) };
             match &event.kind {
                 EventKind::StepStarted { step, name } => {
-                    running.insert(*step, Step { name: name.clone(), until: Instant::now() + self.allowed });
+                    running.insert(*step, Step { name: name.clone(), until: Instant::now() + allowed });
                 }
                 EventKind::StepFinished { step, .. } if late != Some(*step) => drop(running.remove(step)),
                 _ => {}
@@ -64,9 +63,8 @@ impl StepDeadline {
         }
     }
 
-    fn failure(&self, step: Step) -> Failure {
-        let message =
-            format!("the step {:?} took longer than the {} s a step may take", step.name, self.allowed.as_secs());
+    fn failure(allowed: Duration, step: Step) -> Failure {
+        let message = format!("the step {:?} took longer than the {} s a step may take", step.name, allowed.as_secs());
         let step = FailedStep { name: step.name, ..FailedStep::default() };
         Failure { step: Some(step), ..Failure::new(Reason::DeadlineExceeded, message) }
     }
@@ -79,14 +77,15 @@ impl BuildBackend for StepDeadline {
     }
 
     async fn run(&self, spec: BuildSpec, events: EventSink, cancel: CancellationToken) -> Result<Pushed, RunError> {
+        let Some(allowed) = spec.limits.step_deadline else { return self.inner.run(spec, events, cancel).await };
         let overrun = cancel.child_token();
         let (sink, received) = EventSink::channel();
         // The receiver ends once the inner backend has dropped the last sink.
         let (outcome, late) =
-            tokio::join!(self.inner.run(spec, sink, overrun.clone()), self.watch(received, events, overrun));
+            tokio::join!(self.inner.run(spec, sink, overrun.clone()), Self::watch(allowed, received, events, overrun));
         match (outcome, late) {
             (Err(RunError::Cancelled), Some(step)) if !cancel.is_cancelled() => {
-                Err(RunError::Build(self.failure(step)))
+                Err(RunError::Build(Self::failure(allowed, step)))
             }
             (outcome, _) => outcome,
         }
@@ -117,9 +116,11 @@ mod tests {
     }
 
     async fn run(act: Act, cancel: CancellationToken) -> (Result<Pushed, RunError>, usize) {
-        let backend = StepDeadline::new(Arc::new(Fake::new([act])), Duration::from_secs(5));
+        let backend = StepDeadline::new(Arc::new(Fake::new([act])));
         let (sink, mut events) = EventSink::channel();
-        let outcome = backend.run(spec(), sink, cancel).await;
+        let mut spec = spec();
+        spec.limits.step_deadline = Some(Duration::from_secs(5));
+        let outcome = backend.run(spec, sink, cancel).await;
         let mut seen = 0;
         while events.recv().await.is_some() {
             seen += 1;

@@ -50,10 +50,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         .map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let _lock = Lock::take(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let ledger = Ledger::open(&config.data_dir).await.map_err(failed("the ledger"))?;
-    let mut backend = backend(&config.engine, ledger.instance())?;
-    if let Some(allowed) = config.steps.deadline {
-        backend = Arc::new(StepDeadline::new(backend, allowed));
-    }
+    let backend: Arc<dyn BuildBackend> = Arc::new(StepDeadline::new(backend(&config.engine, ledger.instance())?));
     let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
     let logs = Logs::open(&config.data_dir.join("logs"), config.limits.log).map_err(failed("the logs"))?;
     let trust = trust(&config)?;
@@ -69,12 +66,14 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let queue = Queue::new(config.limits.queue, config.limits.queue_per_owner);
     let queue = queue.running_per_owner(config.limits.running_per_owner.unwrap_or(usize::MAX));
     let process = Arc::new(config.registry.clone());
+    let sizes = Arc::new(config.sizes.clone());
     let materials = Materials {
         instance: ledger.instance(),
         registry,
         process: Arc::clone(&process),
         bases: config.bases.clone(),
         steps: config.steps.clone(),
+        sizes: Arc::clone(&sizes),
         trust,
         seal: seal.clone(),
     };
@@ -93,7 +92,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         catalog: Arc::new(catalog),
         pull_host: config.openserverless.pull_host.as_deref().map(Into::into),
     };
-    let native = Native { builds: builds.clone(), registry: process };
+    let native = Native { builds: builds.clone(), registry: process, sizes };
     let guard = Guard::new(provider, config.limits.requests);
     let router = stack::public(&door, &native, &guard, metrics.clone());
     tracing::info!(listen = %address(&public), admin = %address(&admin), recovered, "kiln serves");

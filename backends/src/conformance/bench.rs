@@ -151,7 +151,7 @@ impl Bench {
             sources: SourceRules(vec![SourceRule::Allow(format!("docker-image://{}*", self.base_reference()))]),
             registry_auth: Arc::new(Fixed::default()),
             secrets: BTreeMap::new(),
-            limits: Limits { deadline: PATIENCE, memory: None, cpu_millis: None, processes: None },
+            limits: Limits { deadline: PATIENCE, memory: None, cpu_millis: None, processes: None, step_deadline: None },
         }
     }
 

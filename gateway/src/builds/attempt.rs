@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shared, bases::Permit, redact};
 use crate::{
-    config::{Bases, Steps},
+    config::{Bases, Size, Sizes, Steps},
     ledger::{Build, Seal},
     log::{Logs, RecordKind, Writer},
     recipes::{Kind, extend},
@@ -43,6 +43,8 @@ pub struct Materials {
     pub bases: Bases,
     /// What steps are given.
     pub steps: Steps,
+    /// What steps may use.
+    pub sizes: Arc<Sizes>,
     /// The CA certificates that steps are given.
     pub trust: Option<TrustStore>,
     /// Opens what builds keep of their owners' settings.
@@ -153,6 +155,7 @@ impl Attempt<'_> {
         };
         let push = PushGrant { to: push, repository: build.target.repository().to_owned() };
         let session = BuildCredentials { push, pulls: vec![pull] }.session(materials.registry.clone());
+        let size = self.size(&materials.sizes, sink).await;
         let spec = BuildSpec {
             attempt: AttemptName { instance: materials.instance, build: build.id, attempt: self.number },
             tenant: self.shared.ledger.tenant_key(build.owner()),
@@ -168,12 +171,25 @@ impl Attempt<'_> {
             secrets: secrets(materials.trust.as_ref()),
             limits: Limits {
                 deadline: self.deadline,
-                memory: materials.steps.memory,
-                cpu_millis: materials.steps.cpu_millis,
-                processes: materials.steps.processes,
+                memory: size.memory,
+                cpu_millis: size.cpu_millis,
+                processes: size.processes,
+                step_deadline: size.step_deadline,
             },
         };
         Ok((spec, resolved))
+    }
+
+    /// What the build's steps may use; a class that configuration has lost since is as the default one.
+    async fn size(&self, sizes: &Sizes, sink: &EventSink) -> Size {
+        let asked = self.build.request.size.as_deref();
+        if let Some(size) = sizes.get(asked) {
+            return size.clone();
+        }
+        let asked = asked.unwrap_or_default();
+        let text = format!("there is no size {asked:?} any more; the build is made as {:?}", sizes.default);
+        sink.emit(EventKind::Warning { text }).await;
+        sizes.get(None).cloned().unwrap_or_default()
     }
 
     /// What the base's registry is shown.

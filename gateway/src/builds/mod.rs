@@ -49,6 +49,9 @@ pub struct Request {
     /// Whether a requirements file extends the base; otherwise it gets a new name only.
     #[serde(default)]
     pub extend: bool,
+    /// The size class, where the caller named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
     /// Whether the scope check was off when it was accepted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub any_target: bool,

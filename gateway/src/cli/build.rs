@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// The base's runtime; told by the file's name unless given
     #[arg(long, short)]
     kind: Option<String>,
+    /// The size class, of those that the operator offers
+    #[arg(long)]
+    size: Option<String>,
     /// Print the build's id and leave
     #[arg(long, short)]
     detach: bool,
@@ -58,6 +61,9 @@ async fn send(args: &Args) -> Result<(Client, Build), Trouble> {
         let kind = args.kind.as_deref().or(told);
         let kind = kind.ok_or_else(|| Trouble::new(exit::USAGE, format!("{name:?} tells no kind: pass --kind")))?;
         body.insert("kind".to_owned(), kind.into());
+    }
+    if let Some(size) = &args.size {
+        body.insert("size".to_owned(), size.as_str().into());
     }
     let build = client.post("/v1/builds", &body.into()).await?;
     Ok((client, build))

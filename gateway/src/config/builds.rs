@@ -1,6 +1,6 @@
-//! `[bases]` and `[steps]`: what builds may be based on, and what their steps are given.
+//! `[bases]`, `[steps]` and `[sizes]`: what builds may be based on, what their steps are given, and how much of it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
@@ -41,6 +41,22 @@ pub struct Steps {
     pub https_proxy: Option<String>,
     /// `NO_PROXY` of steps.
     pub no_proxy: Option<String>,
+}
+
+/// The size classes that a build may ask for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sizes {
+    /// The class of a build that asks for none.
+    pub default: String,
+    /// The classes by name.
+    pub classes: BTreeMap<String, Size>,
+}
+
+/// What each step of a build of one class may use; what isn't set isn't bounded.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Size {
     /// Memory of a step, bytes, where the engine can enforce it.
     pub memory: Option<u64>,
     /// Thousandths of a processor, where the engine can enforce it.
@@ -49,7 +65,28 @@ pub struct Steps {
     pub processes: Option<u32>,
     /// How long one step may take.
     #[serde(deserialize_with = "optional_duration")]
-    pub deadline: Option<Duration>,
+    pub step_deadline: Option<Duration>,
+}
+
+impl Sizes {
+    /// The class that a build asks for, or the default one.
+    #[must_use]
+    pub fn get(&self, name: Option<&str>) -> Option<&Size> {
+        self.classes.get(name.unwrap_or(&self.default))
+    }
+
+    /// The names of the classes, for people.
+    #[must_use]
+    pub fn names(&self) -> String {
+        self.classes.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        let default = "standard".to_owned();
+        Self { classes: BTreeMap::from([(default.clone(), Size::default())]), default }
+    }
 }
 
 impl Default for Bases {

@@ -16,7 +16,7 @@ use std::{
 
 use serde::Deserialize;
 
-pub use builds::{Bases, SharedBase, Steps};
+pub use builds::{Bases, SharedBase, Size, Sizes, Steps};
 pub use identity::{CouchDb, Identity};
 pub use limits::Limits;
 
@@ -48,6 +48,8 @@ pub struct Config {
     pub bases: Bases,
     /// What build steps are given.
     pub steps: Steps,
+    /// How much of the engine a build may use.
+    pub sizes: Sizes,
     /// Bounds.
     pub limits: Limits,
     /// The OpenServerless door.
@@ -104,6 +106,14 @@ pub enum ConfigError {
     /// A key isn't known, or its value is of the wrong type.
     #[error("configuration: {0}")]
     Invalid(#[from] Box<toml::de::Error>),
+    /// Builds that ask for no class have none.
+    #[error("sizes.default {default:?} is none of sizes.classes, which are: {classes}")]
+    NoDefaultSize {
+        /// The class that isn't there.
+        default: String,
+        /// Those that are.
+        classes: String,
+    },
     /// A variable can't be a key.
     #[error("{variable}: {fault}")]
     Variable {
@@ -126,6 +136,7 @@ impl Default for Config {
             registries: Registries::default(),
             bases: Bases::default(),
             steps: Steps::default(),
+            sizes: Sizes::default(),
             limits: Limits::default(),
             openserverless: OpenServerless::default(),
         }
@@ -157,6 +168,10 @@ impl Config {
             couchdb.password = Some(password.clone().into());
         }
         config.registry.read_variables(variables);
+        if config.sizes.get(None).is_none() {
+            let Sizes { default, .. } = config.sizes.clone();
+            return Err(ConfigError::NoDefaultSize { default, classes: config.sizes.names() });
+        }
         Ok(config)
     }
 }
@@ -283,5 +298,15 @@ mod tests {
         assert!(load(&[("KILN_LIMITS__QUEUE", "many")]).is_err());
         assert!(load(&[("LISTEN_PORT", "x")]).is_err());
         assert!(load(&[("KILN_TEST_REGISTRY", "x")]).is_ok());
+    }
+
+    #[test]
+    fn builds_without_a_size_have_one() {
+        assert!(load(&[]).unwrap().sizes.get(None).is_some());
+        let large = ("KILN_SIZES__CLASSES__LARGE__MEMORY", "4294967296");
+        let config = load(&[large, ("KILN_SIZES__DEFAULT", "large")]).unwrap();
+        assert_eq!(config.sizes.get(None).and_then(|size| size.memory), Some(4 << 30));
+        assert!(config.sizes.get(Some("huge")).is_none());
+        assert!(matches!(load(&[large]), Err(ConfigError::NoDefaultSize { .. })));
     }
 }

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::base64_text::decode;
 use crate::{
     builds::{Builds, QueueFull, Receipt, Refused, Request, Submission},
+    config::Sizes,
     ledger::{Build, LedgerError},
     log::{Reader, Record},
     recipes::Kind,
@@ -44,6 +45,8 @@ pub struct Native {
     pub builds: Builds,
     /// Where images go.
     pub registry: Arc<ProcessRegistry>,
+    /// The size classes.
+    pub sizes: Arc<Sizes>,
 }
 
 /// The door's routes.
@@ -72,6 +75,7 @@ struct NewBuild {
     target: String,
     kind: Option<Kind>,
     file: Option<String>,
+    size: Option<String>,
 }
 
 async fn create(
@@ -120,10 +124,14 @@ fn submission(native: &Native, identity: &Identity, body: NewBuild) -> Result<Su
     if file.is_some() && body.kind.is_none() {
         return Err(bad("kind: needed with a file"));
     }
+    if native.sizes.get(body.size.as_deref()).is_none() {
+        return Err(bad(format!("size: there is no such class; there are {}", native.sizes.names())));
+    }
     let request = Request {
         source: source.to_string(),
         kind: body.kind,
         extend: file.is_some(),
+        size: body.size,
         any_target: identity.scope().is_unbounded(),
     };
     Submission::new("native", identity, &native.registry, target, request, file).map_err(|e| bad(e.to_string()))
@@ -220,6 +228,7 @@ fn describe(build: &Build) -> Value {
         "state": build.state.as_str(),
         "source": build.request.source,
         "kind": build.request.kind,
+        "size": build.request.size,
         "image": format!("{}/{}", build.registry, build.target),
         "digest": build.digest,
         "extender": build.extender,

@@ -112,6 +112,6 @@ async fn spec(
         sources: SourceRules(vec![SourceRule::Allow(resolved.reference.policy_identifier())]),
         registry_auth: Arc::new(BuildCredentials { push, pulls: vec![pull] }.session(client.clone())),
         secrets: BTreeMap::new(),
-        limits: Limits { deadline: WITHIN, memory: None, cpu_millis: None, processes: None },
+        limits: Limits { deadline: WITHIN, memory: None, cpu_millis: None, processes: None, step_deadline: None },
     })
 }

@@ -132,16 +132,17 @@ async fn engine(config: &Config) -> Vec<Finding> {
     if !atomic_tag {
         findings.push(warning(PART, "it moves tags itself: pushes of one repository run one after the other"));
     }
+    let sizes = || config.sizes.classes.values();
     let wanted = [
-        ("steps.memory", config.steps.memory.is_some(), step_limits.memory),
-        ("steps.cpu_millis", config.steps.cpu_millis.is_some(), step_limits.cpu),
-        ("steps.processes", config.steps.processes.is_some(), step_limits.processes),
+        ("memory", sizes().any(|size| size.memory.is_some()), step_limits.memory),
+        ("cpu_millis", sizes().any(|size| size.cpu_millis.is_some()), step_limits.cpu),
+        ("processes", sizes().any(|size| size.processes.is_some()), step_limits.processes),
     ];
     for (key, set, enforced) in wanted {
         if set && !enforced {
             findings.push(warning(
                 PART,
-                format!("{key} is set, and this engine can't enforce it; limits.concurrency stands in"),
+                format!("a size class sets {key}, and this engine can't enforce it; limits.concurrency stands in"),
             ));
         }
     }

@@ -105,6 +105,7 @@ fn submission(
         source: source.to_string(),
         kind: Some(builder.kind),
         extend: true,
+        size: None,
         any_target: identity.scope().is_unbounded(),
     };
     // The proposal passes over the user's own registry settings: `image` names the installation's registry.

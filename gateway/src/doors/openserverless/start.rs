@@ -69,6 +69,7 @@ fn submission(
         source: source.to_string(),
         kind,
         extend: file.is_some(),
+        size: None,
         any_target: identity.scope().is_unbounded(),
     };
     complete(door, identity, target, request, file)
