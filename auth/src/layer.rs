@@ -4,7 +4,6 @@ use std::{
     error::Error,
     fmt,
     future::Future,
-    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -13,22 +12,34 @@ use std::{
 use http::{HeaderMap, Request, header::AUTHORIZATION};
 use tower::{BoxError, Layer, Service, layer::layer_fn};
 
-use crate::{Credential, Identity, IdentityProvider, Refusal};
+use crate::{
+    Credential, Identity, IdentityProvider, Origin, Refusal,
+    attempts::{Attempts, Caller},
+    in_flight::Places,
+    rate::Exceeded,
+};
 
 /// Proves who calls before the inner service sees the request.
 ///
 /// The request goes on with an [`Identity`] among its extensions and without its `Authorization`
 /// header. A caller who isn't proved gets an [`AuthError`], boxed, for whoever answers errors.
+///
+/// Where the provider remembers a caller, nothing else is asked. Otherwise an address that has failed
+/// too often is refused without a lookup, and no more than so many lookups are under way at once:
+/// whoever floods the gateway with bad tokens holds up neither the provider nor those it knows.
 #[derive(Clone)]
 pub struct Authenticate<S> {
     inner: S,
-    provider: Arc<dyn IdentityProvider>,
+    gate: Gate,
 }
 
-/// Where a request comes from, as whoever accepted the connection knows it: an extension that
-/// goes into the line about a refused credential.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RemoteAddress(pub IpAddr);
+/// What decides about a credential.
+#[derive(Clone)]
+struct Gate {
+    provider: Arc<dyn IdentityProvider>,
+    attempts: Arc<Attempts>,
+    lookups: Places,
+}
 
 /// Why a request has no identity. Its text is for the caller; the cause is for the log.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -45,14 +56,26 @@ pub enum AuthError {
     /// Whoever could say isn't there.
     #[error("identities can't be proved at the moment")]
     Unavailable(#[source] Arc<dyn Error + Send + Sync>),
+    /// Too many callers wait to be proved.
+    #[error("too many callers wait to be proved; try again")]
+    Busy,
+    /// Too many attempts from this address have failed.
+    #[error("too many failed attempts; try again later")]
+    TooManyFailures(Exceeded),
 }
 
 // === impl Authenticate ===
 
 impl<S> Authenticate<S> {
-    /// Asks `provider` about every request.
-    pub fn layer(provider: Arc<dyn IdentityProvider>) -> impl Layer<S, Service = Self> + Clone {
-        layer_fn(move |inner| Self { inner, provider: Arc::clone(&provider) })
+    /// Asks `provider` about callers it doesn't remember: `lookups` at once, and none for an address
+    /// whose `attempts` are used up.
+    pub fn layer(
+        provider: Arc<dyn IdentityProvider>,
+        attempts: Arc<Attempts>,
+        lookups: Places,
+    ) -> impl Layer<S, Service = Self> + Clone {
+        let gate = Gate { provider, attempts, lookups };
+        layer_fn(move |inner| Self { inner, gate: gate.clone() })
     }
 }
 
@@ -75,11 +98,11 @@ where
         // The service that was ready does the work; its clone, which may not be, stays.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let provider = Arc::clone(&self.provider);
+        let gate = self.gate.clone();
         Box::pin(async move {
             let credential = take_credential(request.headers_mut());
-            let from = request.extensions().get::<RemoteAddress>().copied();
-            match prove(provider.as_ref(), credential, from).await {
+            let origin = request.extensions().get::<Origin>().copied();
+            match gate.prove(credential, origin).await {
                 Ok(identity) => {
                     request.extensions_mut().insert(identity);
                     inner.call(request).await.map_err(Into::into)
@@ -103,28 +126,49 @@ fn take_credential(headers: &mut HeaderMap) -> Result<Credential, AuthError> {
     credential
 }
 
-async fn prove(
-    provider: &dyn IdentityProvider,
-    credential: Result<Credential, AuthError>,
-    from: Option<RemoteAddress>,
-) -> Result<Identity, AuthError> {
-    let (error, reason) = match credential {
-        Err(error) => {
-            let reason = error.to_string();
-            (error, reason)
+impl Gate {
+    async fn prove(
+        &self,
+        credential: Result<Credential, AuthError>,
+        origin: Option<Origin>,
+    ) -> Result<Identity, AuthError> {
+        let credential = match credential {
+            Err(AuthError::Missing) => return Err(AuthError::Missing),
+            credential => credential,
+        };
+        let remembered = match &credential {
+            Ok(credential) => self.provider.recall(credential).await,
+            Err(_) => None,
+        };
+        if let Some(Ok(identity)) = remembered {
+            return Ok(identity);
         }
-        Ok(credential) => match provider.identify(&credential).await {
-            Ok(identity) => return Ok(identity),
-            Err(Refusal::Unavailable(cause)) => {
-                let reason = chain(cause.as_ref());
-                (AuthError::Unavailable(cause), reason)
+        let caller = self.attempts.of(origin);
+        caller.may_try().map_err(AuthError::TooManyFailures)?;
+        let credential = credential.inspect_err(|error| caller.failed(&error.to_string()))?;
+        let answer = match remembered {
+            Some(answer) => answer,
+            None => {
+                let _place = self.lookups.take(()).ok_or(AuthError::Busy)?;
+                self.provider.identify(&credential).await
             }
-            Err(refusal) => (AuthError::Rejected, refusal.to_string()),
-        },
-    };
-    let from = from.map(|RemoteAddress(address)| tracing::field::display(address));
-    tracing::warn!(target: "kiln::audit", what = "authenticate", who = "unknown", from, outcome = "refused", %reason);
-    Err(error)
+        };
+        answer.map_err(|refusal| refused(&caller, refusal))
+    }
+}
+
+/// Notes a refusal for the operator, and leaves its reason out for the caller.
+fn refused(caller: &Caller, refusal: Refusal) -> AuthError {
+    match refusal {
+        Refusal::Unavailable(cause) => {
+            caller.unanswered(&chain(cause.as_ref()));
+            AuthError::Unavailable(cause)
+        }
+        refusal => {
+            caller.failed(&refusal.to_string());
+            AuthError::Rejected
+        }
+    }
 }
 
 /// An error and its causes in one line.
@@ -135,7 +179,10 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 
 impl<S: fmt::Debug> fmt::Debug for Authenticate<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticate").field("inner", &self.inner).field("provider", &self.provider.name()).finish()
+        f.debug_struct("Authenticate")
+            .field("inner", &self.inner)
+            .field("provider", &self.gate.provider.name())
+            .finish()
     }
 }
 

@@ -15,6 +15,12 @@ pub mod scope;
 pub mod scope_check;
 
 #[cfg(feature = "providers")]
+pub mod address;
+#[cfg(feature = "providers")]
+pub mod attempts;
+#[cfg(feature = "providers")]
+pub mod audit;
+#[cfg(feature = "providers")]
 pub mod cache;
 #[cfg(feature = "providers")]
 pub mod couchdb;
@@ -23,9 +29,13 @@ pub mod credential;
 #[cfg(feature = "providers")]
 pub mod identity;
 #[cfg(feature = "providers")]
+pub mod in_flight;
+#[cfg(feature = "providers")]
 pub mod layer;
 #[cfg(feature = "providers")]
 pub mod provider;
+#[cfg(feature = "providers")]
+pub mod rate;
 #[cfg(feature = "providers")]
 pub mod users_file;
 
@@ -34,11 +44,15 @@ pub use scope_check::{InvalidScopeCheck, ScopeCheck};
 
 #[cfg(feature = "providers")]
 pub use {
+    address::{Origin, Peer, TrustedProxies},
+    attempts::Attempts,
     cache::{Cached, Lifetimes},
     couchdb::{CouchDb, CouchDbConfig, CouchDbError, InvalidCouchDbConfig},
     credential::{Credential, JwtToken, Unusable, WskToken},
     identity::{Environment, Identity},
-    layer::{AuthError, Authenticate, RemoteAddress},
+    in_flight::{Full, InFlight, Places},
+    layer::{AuthError, Authenticate},
     provider::{IdentityProvider, Providers, Refusal},
+    rate::{Exceeded, PerKey, Rate, RateLimit, Standing},
     users_file::{NewUser, UsersFile, UsersFileError, add_user},
 };

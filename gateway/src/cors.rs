@@ -1,13 +1,19 @@
 //! Cross-origin answers as the OpenServerless service gives them: every origin, no credentials.
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{Extension, extract::Request, middleware::Next, response::Response};
 use http::{HeaderValue, Method, StatusCode, header};
+
+use crate::doors::Door;
 
 /// What a preflight is told may be sent.
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
 
-/// Answers preflights, and lets every page read every answer.
-pub(crate) async fn answer(request: Request, next: Next) -> Response {
+/// Answers preflights, and lets every page read every answer of that door. The others are no business
+/// of pages.
+pub(crate) async fn answer(Extension(door): Extension<Door>, request: Request, next: Next) -> Response {
+    if door != Door::OpenServerless {
+        return next.run(request).await;
+    }
     let origin = request.headers().get(header::ORIGIN).cloned();
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let preflight = request.method() == Method::OPTIONS;

@@ -4,6 +4,7 @@
 //! which makes it a submission; [`builds`] accepts it into the [`ledger`], queues it, has an engine
 //! run what its recipe made, and commits the tag; the [`log`] keeps what the engine said.
 
+pub mod admission;
 pub mod builds;
 pub mod cli;
 pub mod config;

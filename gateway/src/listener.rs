@@ -13,7 +13,7 @@ use hyper_util::{
     },
     service::TowerToHyperService,
 };
-use kiln_auth::RemoteAddress;
+use kiln_auth::Peer;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -29,6 +29,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const HEAD_AT_MOST: usize = 64 * 1024;
 /// How often an HTTP/2 peer is pinged, and how long it has to answer.
 const PING_EVERY: Duration = Duration::from_secs(20);
+/// How long a peer may leave what was sent to it unread or unacknowledged. Without it a follower that
+/// is gone, or reads nothing, keeps its stream's place for as long as the system tries: 15 minutes, or ever.
+const UNREAD_AT_MOST: Duration = Duration::from_secs(60);
 /// Descriptors that connections leave for the ledger, logs, engine and registries.
 const LEFT_FREE: u64 = 256;
 /// How long to wait after the system refused a connection, out of descriptors for one.
@@ -61,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             },
             () = stop.cancelled() => break,
         };
-        let connection = handle(server.clone(), graceful.watcher(), router.clone(), stream, RemoteAddress(peer.ip()));
+        let connection = handle(server.clone(), graceful.watcher(), router.clone(), stream, Peer(peer.ip()));
         tokio::spawn(async move {
             connection.await;
             drop(place);
@@ -73,15 +76,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     }
 }
 
-async fn handle(
-    server: auto::Builder<TokioExecutor>,
-    watcher: Watcher,
-    router: Router,
-    stream: TcpStream,
-    from: RemoteAddress,
-) {
+async fn handle(server: auto::Builder<TokioExecutor>, watcher: Watcher, router: Router, stream: TcpStream, from: Peer) {
     // Answers are small and written at once; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
+    bound_unread(&stream);
     // Which protocol it is shows in the first bytes, and for those the server itself has no deadline.
     if !matches!(timeout(HEAD_WITHIN, stream.peek(&mut [0])).await, Ok(Ok(1..))) {
         return;
@@ -95,6 +93,19 @@ async fn handle(
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// Has the system end a connection that takes nothing (RFC 5482, and tcp(7): a closed window counts too).
+fn bound_unread(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = u32::try_from(UNREAD_AT_MOST.as_millis())
+        .map_err(io::Error::other)
+        .and_then(|millis| Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, millis)?))
+    {
+        tracing::debug!(%error, "a connection may stay unread for long");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, UNREAD_AT_MOST);
 }
 
 /// How many connections there are descriptors for, once the soft limit is raised to the hard one.

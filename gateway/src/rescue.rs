@@ -1,35 +1,49 @@
 //! The one place where errors of the stack become answers, in the dialect of the door.
 
 use axum::{
-    Json,
+    Extension, Json,
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use kiln_auth::AuthError;
+use kiln_auth::{AuthError, Exceeded, Full};
 use serde_json::json;
-use tower::BoxError;
+use tower::{BoxError, timeout::error::Elapsed};
 
-use crate::doors::{Door, openserverless};
+use crate::{
+    admission::BodyLate,
+    doors::{Door, openserverless},
+};
+
+/// When to try again what the gateway was too busy for, in seconds.
+const BUSY: u64 = 1;
 
 /// What the caller may read of an error.
 struct Public {
     status: StatusCode,
-    title: &'static str,
-    retry_after: Option<&'static str>,
+    title: String,
+    retry_after: Option<u64>,
 }
 
 /// Answers an error of a layer.
-#[must_use]
-pub(crate) fn rescue(door: Door, error: &BoxError) -> Response {
-    let public = public(error);
-    let mut response = match door {
-        Door::OpenServerless => openserverless::error(public.status, public.title),
-        Door::Native | Door::Plain => problem(public.status, public.title),
-    };
+pub(crate) async fn answer(Extension(door): Extension<Door>, error: BoxError) -> Response {
+    let public = public(&error);
+    let mut response = in_dialect(door, public.status, &public.title);
     if let Some(seconds) = public.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        response = retry_after(response, seconds);
+    }
+    if let Some(exceeded) = error.downcast_ref::<Exceeded>() {
+        exceeded.standing().describe(response.headers_mut());
     }
     response
+}
+
+/// An error in the words of the door.
+#[must_use]
+pub(crate) fn in_dialect(door: Door, status: StatusCode, title: &str) -> Response {
+    match door {
+        Door::OpenServerless => openserverless::error(status, title),
+        Door::Native | Door::Plain => problem(status, title),
+    }
 }
 
 /// Problem details (RFC 9457).
@@ -42,25 +56,45 @@ pub(crate) fn problem(status: StatusCode, title: &str) -> Response {
     response
 }
 
+/// Says when to try again.
+#[must_use]
+pub(crate) fn retry_after(mut response: Response, seconds: u64) -> Response {
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
+}
+
 fn public(error: &BoxError) -> Public {
-    let plain = |status, title| Public { status, title, retry_after: None };
+    let public = |status, title: &dyn ToString, retry_after| Public { status, title: title.to_string(), retry_after };
     if let Some(error) = error.downcast_ref::<AuthError>() {
-        return plain(
-            StatusCode::UNAUTHORIZED,
-            match error {
-                AuthError::Missing => "Missing authorization header",
-                // Why a credential was refused is told to the operator, not to whoever sent it.
-                _ => "Invalid authorization",
-            },
-        );
+        return match error {
+            AuthError::Missing => public(StatusCode::UNAUTHORIZED, &"Missing authorization header", None),
+            AuthError::Busy => public(StatusCode::SERVICE_UNAVAILABLE, error, Some(BUSY)),
+            AuthError::TooManyFailures(exceeded) => {
+                public(StatusCode::TOO_MANY_REQUESTS, error, Some(exceeded.retry_after()))
+            }
+            // Why a credential was refused is told to the operator, not to whoever sent it.
+            AuthError::Unusable | AuthError::Rejected | AuthError::Unavailable(_) => {
+                public(StatusCode::UNAUTHORIZED, &"Invalid authorization", None)
+            }
+        };
     }
-    if error.is::<tower::load_shed::error::Overloaded>() {
-        let title = "the gateway is overloaded; try again";
-        return Public { status: StatusCode::SERVICE_UNAVAILABLE, title, retry_after: Some("1") };
+    if let Some(error) = error.downcast_ref::<Exceeded>() {
+        return public(StatusCode::TOO_MANY_REQUESTS, error, Some(error.retry_after()));
     }
-    if error.is::<tower::timeout::error::Elapsed>() {
-        return plain(StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive or to answer");
+    if let Some(full) = error.downcast_ref::<Full>() {
+        return match full {
+            Full::All => public(StatusCode::SERVICE_UNAVAILABLE, full, Some(BUSY)),
+            // Nobody else's requests are in the way: the gateway is available.
+            Full::Owner => public(StatusCode::TOO_MANY_REQUESTS, full, Some(BUSY)),
+        };
+    }
+    if let Some(late) = error.downcast_ref::<BodyLate>() {
+        return public(StatusCode::REQUEST_TIMEOUT, late, None);
+    }
+    if error.is::<Elapsed>() {
+        let title = "the gateway took too long to answer; try again";
+        return public(StatusCode::SERVICE_UNAVAILABLE, &title, Some(BUSY));
     }
     tracing::error!(%error, "an error without an answer of its own");
-    plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
+    public(StatusCode::INTERNAL_SERVER_ERROR, &"Internal error", None)
 }

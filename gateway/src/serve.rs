@@ -13,8 +13,9 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::Admission,
     builds::{Builds, Materials, Queue, Runner, RunnerSettings, recover, watch_disk, watch_engine, watch_retention},
-    config::{Config, Engine, Identity, Steps},
+    config::{Config, Engine, Identity, Reload, Steps},
     doors::{
         native::Native,
         openserverless::{Catalog, OpenServerless},
@@ -64,7 +65,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
 
     let metrics = Metrics::new();
     let queue = Queue::new(config.limits.queue, config.limits.queue_per_owner);
-    let queue = queue.running_per_owner(config.limits.running_per_owner.unwrap_or(usize::MAX));
+    let queue = queue.running_per_owner(config.limits.running_per_owner());
     let process = Arc::new(config.registry.clone());
     let sizes = Arc::new(config.sizes.clone());
     let materials = Materials {
@@ -93,9 +94,13 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         pull_host: config.openserverless.pull_host.as_deref().map(Into::into),
     };
     let native = Native { builds: builds.clone(), registry: process, sizes };
-    let guard = Guard::new(provider, config.limits.requests);
+    let admission = Admission::new(&config.limits);
+    // Before it serves: whoever sees it do so may send the signal.
+    let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
+    let guard = Guard::new(provider, admission.clone());
     let router = stack::public(&door, &native, &guard, metrics.clone());
     tracing::info!(listen = %address(&public), admin = %address(&admin), recovered, "kiln serves");
+    tasks.spawn(reload.run(move |limits| admission.apply(limits), draining.clone()));
     tasks.spawn(listener::serve(public, router, closing.clone()));
     tasks.spawn(listener::serve(admin, probes::admin_routes(metrics, builds.clone()), closing.clone()));
     let settings = RunnerSettings {

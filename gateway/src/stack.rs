@@ -1,28 +1,27 @@
 //! The tower stack: what every request passes, outermost first, and why each layer stands where it does.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
     error_handling::HandleErrorLayer,
-    extract::{DefaultBodyLimit, MatchedPath, Request},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::MethodRouter,
 };
-use http::{HeaderName, StatusCode, header};
-use kiln_auth::{Authenticate, IdentityProvider};
-use tower::{
-    BoxError, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer, timeout::TimeoutLayer,
-};
+use futures_util::FutureExt as _;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use kiln_auth::{Authenticate, IdentityProvider, InFlight, Origin, Peer, RateLimit};
+use tower::{ServiceBuilder, timeout::TimeoutLayer};
 use tower_http::{
-    catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
     sensitive_headers::SetSensitiveRequestHeadersLayer,
     trace::TraceLayer,
 };
 
 use crate::{
+    admission::{Admission, BodyDeadline, Class},
     cors,
     doors::{
         Door,
@@ -34,18 +33,18 @@ use crate::{
     rescue,
 };
 
-/// The largest body of a door that takes requirements files: 10 million characters of base64 and
-/// what JSON adds around them.
-const BODY_AT_MOST: usize = 16 << 20;
-/// From the request's head to the answer's head; streaming answers go on.
+/// From the request's head to the answer's head; streaming answers go on. Longer than any body may
+/// take, so that what it ends is the gateway's own slowness.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest request id that is taken from a caller: a UUID or a trace's id, with room.
+const REQUEST_ID_AT_MOST: usize = 64;
 
 /// What stands before every route that needs an identity.
 #[derive(Clone)]
 pub struct Guard {
     provider: Arc<dyn IdentityProvider>,
-    in_flight: GlobalConcurrencyLimitLayer,
+    admission: Admission,
 }
 
 impl std::fmt::Debug for Guard {
@@ -55,28 +54,38 @@ impl std::fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// A guard that lets `requests` through at once.
+    /// A guard that asks `provider` who calls, and lets in what `admission` does.
     #[must_use]
-    pub fn new(provider: Arc<dyn IdentityProvider>, requests: usize) -> Self {
-        Self { provider, in_flight: GlobalConcurrencyLimitLayer::new(requests) }
+    pub fn new(provider: Arc<dyn IdentityProvider>, admission: Admission) -> Self {
+        Self { provider, admission }
     }
 
-    /// Puts the guard before a route's methods. A method that the route doesn't have is answered
-    /// without it, as by the real services.
-    pub fn protect<S: Clone + Send + Sync + 'static>(&self, route: MethodRouter<S>) -> MethodRouter<S> {
+    /// Puts the guard before a route's methods, all of one class. A method that the route doesn't
+    /// have is answered without it, as by the real services.
+    pub fn protect<S: Clone + Send + Sync + 'static>(&self, class: Class, route: MethodRouter<S>) -> MethodRouter<S> {
+        let Admission { attempts, lookups, .. } = self.admission.clone();
+        let at_once = self.admission.at_once(class).clone();
         route.route_layer(
             ServiceBuilder::new()
                 // Errors of the layers below become answers here, in the door's dialect.
-                .layer(HandleErrorLayer::new(|Extension(door): Extension<Door>, error: BoxError| async move {
-                    rescue::rescue(door, &error)
-                }))
-                // Sheds instead of queueing: whoever waits here would only time out later.
-                .layer(LoadShedLayer::new())
-                .layer(self.in_flight.clone())
-                // Bounds a slow body and a slow ledger alike.
+                .layer(HandleErrorLayer::new(rescue::answer))
+                // Before any work. It sheds instead of queueing: whoever waits here would only time out
+                // later. A stream holds its place until it ends, one of those that streams have.
+                .layer(InFlight::of_all(at_once.all))
+                // Bounds a slow lookup and a slow ledger alike.
                 .layer(TimeoutLayer::new(ANSWER_WITHIN))
-                // Below it nothing sees a credential.
-                .layer(Authenticate::layer(Arc::clone(&self.provider))),
+                // Below it nothing sees a credential, and who sends bad ones has been held off.
+                .layer(Authenticate::layer(Arc::clone(&self.provider), attempts, lookups))
+                // By user, so after it; before all that costs more than counting.
+                .layer(RateLimit::layer(self.admission.rates(class)))
+                // What goes wrong from here on is an answer already when the rate's fields are added.
+                .layer(HandleErrorLayer::new(rescue::answer))
+                // One owner's slow bodies, or streams, are in nobody else's way.
+                .layer(InFlight::of_owner(at_once.owner))
+                // A body that trickles gives its place back before others miss it.
+                .layer(BodyDeadline::layer(class.body_within()))
+                // Innermost, where the body is read.
+                .layer(DefaultBodyLimit::max(class.body_at_most())),
         )
     }
 }
@@ -90,35 +99,69 @@ pub fn public(openserverless: &OpenServerless, native: &Native, guard: &Guard, m
         .fallback(unknown_path)
         .layer(
             ServiceBuilder::new()
+                // Above what would take it over: an id is the caller's text in every line of the log.
+                .map_request(without_odd_id)
                 // First, so that every line of the log names the request.
                 .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
                 // Before the trace, so that no span ever shows a credential.
                 .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
                 .layer(TraceLayer::new_for_http().make_span_with(span))
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-                // Before whatever may fail, so that errors are answered in the right dialect and counted.
-                .layer(middleware::from_fn_with_state(metrics, enter))
+                // Before whatever may fail, so that errors are answered in the right dialect, and lines
+                // say where from.
+                .layer(middleware::from_fn_with_state(guard.admission.clone(), arrive))
+                .layer(middleware::from_fn_with_state(metrics, count))
                 // A bug in a handler costs one request, not the connection.
-                .layer(CatchPanicLayer::custom(|_| {
-                    rescue::problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
-                }))
+                .layer(middleware::from_fn(survive))
                 // Above the guard: a preflight carries no credential.
-                .layer(middleware::from_fn(cors::answer))
-                .layer(DefaultBodyLimit::max(BODY_AT_MOST)),
+                .layer(middleware::from_fn(cors::answer)),
         )
 }
 
-/// Notes the door and counts the answer.
-async fn enter(
-    axum::extract::State(metrics): axum::extract::State<Metrics>,
-    mut request: Request,
+/// Drops a request id that isn't short and plain, or isn't the only one; the next layer makes another.
+fn without_odd_id<B>(mut request: http::Request<B>) -> http::Request<B> {
+    let plain = |id: &HeaderValue| {
+        let letters = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        (1..=REQUEST_ID_AT_MOST).contains(&id.len()) && id.as_bytes().iter().all(letters)
+    };
+    let mut ids = request.headers().get_all(REQUEST_ID).iter();
+    let fine = matches!((ids.next(), ids.next()), (Some(id), None) if plain(id));
+    if !fine {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
+}
+
+/// Notes the door, and where the request comes from.
+async fn arrive(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
+    let door = Door::of(request.uri());
+    // Nobody's address, should a listener ever not say: those callers share one.
+    let peer = request.extensions().get().copied().unwrap_or(Peer(Ipv4Addr::UNSPECIFIED.into()));
+    let from = admission.address(peer.0, request.headers());
+    request.extensions_mut().insert(door);
+    request.extensions_mut().insert(Origin { from, door: door.as_str() });
+    next.run(request).await
+}
+
+/// Counts the answer.
+async fn count(
+    State(metrics): State<Metrics>,
+    Extension(door): Extension<Door>,
+    request: Request,
     next: Next,
 ) -> Response {
-    let door = Door::of(request.uri());
-    request.extensions_mut().insert(door);
     let response = next.run(request).await;
     metrics.answered(door.as_str(), response.status().as_u16());
     response
+}
+
+/// Answers a panic in the door's dialect. The panic itself is on standard error already.
+async fn survive(Extension(door): Extension<Door>, request: Request, next: Next) -> Response {
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    answer.unwrap_or_else(|_| {
+        tracing::error!("a handler panicked");
+        rescue::in_dialect(door, StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
+    })
 }
 
 async fn unknown_path(request: Request) -> Response {
@@ -134,4 +177,50 @@ fn span(request: &Request) -> tracing::Span {
     // The route instead of the path: paths hold ids, and clients put odd things into them.
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
     tracing::info_span!("request", id, method = %request.method(), route)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body, routing::get};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_short_and_plain_request_ids_are_taken_over() {
+        let long = "a".repeat(REQUEST_ID_AT_MOST + 1);
+        for (ids, kept) in [
+            (&["0198-ab_C.9"][..], true),
+            (&[&long[1..]], true),
+            (&[long.as_str()], false),
+            (&[""], false),
+            (&["a b"], false),
+            (&["a\"b"], false),
+            (&["a", "b"], false),
+            (&[], false),
+        ] {
+            let mut request = http::Request::new(());
+            for id in ids {
+                request.headers_mut().append(REQUEST_ID, HeaderValue::from_str(id).unwrap());
+            }
+            assert_eq!(without_odd_id(request).headers().contains_key(REQUEST_ID), kept, "{ids:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_in_the_doors_dialect() {
+        async fn broken() -> Response {
+            panic!("a bug")
+        }
+        for (path, kind) in [("/v1/x", "application/problem+json"), ("/system/x", "application/json")] {
+            let door = Door::of(&path.parse().unwrap());
+            let router = Router::new().route(path, get(broken)).layer(middleware::from_fn(survive));
+            let request = Request::builder().uri(path).extension(door).body(body::Body::empty()).unwrap();
+            let answer = router.oneshot(request).await.unwrap();
+            assert_eq!(
+                (answer.status().as_u16(), &answer.headers()["content-type"]),
+                (500, &HeaderValue::from_static(kind))
+            );
+        }
+    }
 }

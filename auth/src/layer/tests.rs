@@ -11,7 +11,7 @@ use tower::{ServiceExt, service_fn};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
-use crate::UserName;
+use crate::{Rate, UserName};
 
 /// Lets `devel:key` in, and has one token for each way to refuse.
 struct Table;
@@ -35,21 +35,41 @@ impl IdentityProvider for Table {
         }
     }
 
-    async fn recall(&self, _: &Credential) -> Option<Result<Identity, Refusal>> {
-        None
+    /// Remembers `known:key`, and that `forgotten:key` is nobody's.
+    async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
+        let Credential::Wsk(token) = credential else { return Some(Err(Refusal::NotMine)) };
+        match token.uuid() {
+            "known" => Some(Ok(Identity::new(UserName::parse("known").unwrap(), "table"))),
+            "forgotten" => Some(Err(Refusal::NotMine)),
+            _ => None,
+        }
     }
+}
+
+fn gate(failures: u32, lookups: usize) -> Gate {
+    let attempts = Arc::new(Attempts::new(Rate::of(1, failures)));
+    Gate { provider: Arc::new(Table), attempts, lookups: Places::new(lookups) }
+}
+
+fn origin(from: &str) -> Origin {
+    Origin { from: from.parse().unwrap(), door: "test" }
 }
 
 /// Sends a request with these `Authorization` headers; what the inner service sees comes back.
 async fn send(authorizations: &[&str]) -> Result<Request<()>, BoxError> {
+    send_through(&gate(100, 1), authorizations, "192.0.2.7").await
+}
+
+async fn send_through(gate: &Gate, authorizations: &[&str], from: &str) -> Result<Request<()>, BoxError> {
     let mut request = Request::new(());
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
     for value in authorizations {
         request.headers_mut().append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
     }
-    request.extensions_mut().insert(RemoteAddress([192, 0, 2, 7].into()));
+    request.extensions_mut().insert(origin(from));
     let seen = service_fn(async |request: Request<()>| Ok::<_, BoxError>(request));
-    Authenticate::layer(Arc::new(Table)).layer(seen).oneshot(request).await
+    let Gate { provider, attempts, lookups } = gate.clone();
+    Authenticate::layer(provider, attempts, lookups).layer(seen).oneshot(request).await
 }
 
 async fn refused(authorizations: &[&str]) -> AuthError {
@@ -80,7 +100,9 @@ async fn an_error_of_the_inner_service_passes_through() {
     let failing = service_fn(async |_: Request<()>| Err::<(), _>(io::Error::other("inner")));
     let mut request = Request::new(());
     request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("devel:key"));
-    let error = Authenticate::layer(Arc::new(Table)).layer(failing).oneshot(request).await.unwrap_err();
+    let Gate { provider, attempts, lookups } = gate(1, 1);
+    let layer = Authenticate::layer(provider, attempts, lookups);
+    let error = layer.layer(failing).oneshot(request).await.unwrap_err();
     assert!(error.is::<io::Error>());
 }
 
@@ -111,7 +133,7 @@ async fn the_log_says_where_from_and_why_and_the_caller_less() {
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(lines.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     for (authorization, reason) in [
-        ("Bearer canary", "unusable authorization header"),
+        ("Digest canary", "unusable authorization header"),
         ("nobody:canary", "no provider knows this credential"),
         ("blocked:canary", "the subject is blocked"),
         ("down:canary", "connection refused"),
@@ -119,9 +141,65 @@ async fn the_log_says_where_from_and_why_and_the_caller_less() {
         let public = refused(&[authorization]).await.to_string();
         assert!(!public.contains("blocked") && !public.contains("refused"), "{public}");
         let line = String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap();
-        for part in ["kiln::audit", reason, "from=192.0.2.7", "outcome=\"refused\"", "who=\"unknown\""] {
+        for part in
+            ["kiln::audit", reason, "from=\"192.0.2.7\"", "door=\"test\"", "outcome=\"refused\"", "who=\"unknown\""]
+        {
             assert!(line.contains(part), "{part}: {line}");
         }
         assert!(!line.contains("canary") && line.lines().count() == 1, "{line}");
     }
+}
+
+#[tokio::test]
+async fn an_address_that_failed_too_often_is_refused_and_its_known_callers_are_not() {
+    let gate = gate(3, 1);
+    let kind = |answer: Result<Request<()>, BoxError>| match answer {
+        Ok(_) => "in",
+        Err(error) => match error.downcast_ref::<AuthError>().unwrap() {
+            AuthError::Missing => "missing",
+            AuthError::TooManyFailures(_) => "too many",
+            AuthError::Unavailable(_) => "unavailable",
+            _ => "refused",
+        },
+    };
+    for (authorization, from, answer) in [
+        (&["nobody:key"][..], "192.0.2.7", "refused"),
+        (&["Digest x"], "192.0.2.7", "refused"),
+        // Neither of these is a failure.
+        (&[], "192.0.2.7", "missing"),
+        (&["down:key"], "192.0.2.7", "unavailable"),
+        (&["forgotten:key"], "192.0.2.7", "refused"),
+        // Nobody is asked any more: not about a bad token, nor about one that would be good.
+        (&["nobody:key"], "192.0.2.7", "too many"),
+        (&["Digest x"], "192.0.2.7", "too many"),
+        (&["devel:key"], "192.0.2.7", "too many"),
+        (&[], "192.0.2.7", "missing"),
+        (&["known:key"], "192.0.2.7", "in"),
+        (&["devel:key"], "192.0.2.8", "in"),
+        (&["nobody:key"], "192.0.2.8", "refused"),
+    ] {
+        assert_eq!(kind(send_through(&gate, authorization, from).await), answer, "{authorization:?} from {from}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_place_for_a_lookup_only_remembered_callers_are_let_in() {
+    let gate = gate(100, 0);
+    assert!(send_through(&gate, &["known:key"], "192.0.2.7").await.is_ok());
+    let error = send_through(&gate, &["devel:key"], "192.0.2.7").await.unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(AuthError::Busy)), "{error}");
+}
+
+#[tokio::test]
+async fn a_flood_of_failures_takes_few_lines() {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(lines.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let gate = gate(3, 1);
+    for _ in 0..1000 {
+        let _ = send_through(&gate, &["nobody:key"], "192.0.2.7").await;
+    }
+    let log = String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap();
+    assert_eq!(log.lines().count(), 4, "{log}");
+    assert!(log.lines().last().unwrap().contains("aren't logged for a minute"), "{log}");
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use jiff::Timestamp;
-use kiln_auth::{Identity, ScopedTarget};
+use kiln_auth::{Identity, Origin, ScopedTarget, audit};
 use kiln_backends::BuildId;
 
 use super::{Builds, Place, QueueFull, Request};
@@ -15,8 +15,8 @@ use crate::{
 /// A build that a door asks for, complete and within its owner's scope.
 #[derive(Debug)]
 pub struct Submission {
-    /// The door's name, for the audit line.
-    pub door: &'static str,
+    /// Where it comes from, for the audit line.
+    pub origin: Origin,
     /// Where the image goes: registry, `host[:port]`.
     pub registry: String,
     /// The owner's repository and tag.
@@ -40,7 +40,7 @@ impl Submission {
     /// # Errors
     /// When the settings name no registry.
     pub fn new(
-        door: &'static str,
+        origin: Origin,
         identity: &Identity,
         process: &ProcessRegistry,
         target: ScopedTarget,
@@ -50,7 +50,7 @@ impl Submission {
         let settings = |name: &&str| Some(((*name).to_owned(), identity.environment().get(name)?.to_owned()));
         let owner_settings: BTreeMap<String, String> = OWNER_SETTINGS.iter().filter_map(settings).collect();
         let registry = process.push_host(&owner_settings)?.to_string();
-        Ok(Self { door, registry, target, request, file, content: None, owner_settings })
+        Ok(Self { origin, registry, target, request, file, content: None, owner_settings })
     }
 }
 
@@ -117,17 +117,17 @@ impl Builds {
         };
         // A task of its own: a caller who goes away now must not leave a build that is in the
         // ledger and in no queue.
-        let recorded = tokio::spawn(self.clone().record(build, place, submission.door)).await;
+        let recorded = tokio::spawn(self.clone().record(build, place, submission.origin)).await;
         recorded.map_err(|_| LedgerError::Closed)?
     }
 
-    async fn record(self, build: NewBuild, place: Place, door: &'static str) -> Result<Receipt, Refused> {
+    async fn record(self, build: NewBuild, place: Place, origin: Origin) -> Result<Receipt, Refused> {
         let (id, owner, target) = (build.id, build.target.owner().clone(), build.target.to_string());
         match self.0.ledger.accept(build).await? {
             Accepted::New => {
                 place.fill(id);
                 self.0.metrics.accepted();
-                tracing::info!(target: "audit", action = "accept", user = %owner, build = %id, %target, door, "build accepted");
+                audit::Line::by("accept", &owner).from(origin).build(&id).target(&target).done();
                 Ok(Receipt::Queued(id))
             }
             Accepted::Existing(build) => Ok(Receipt::Existing(build)),

@@ -18,7 +18,7 @@ use std::sync::{
 };
 
 use jiff::Timestamp;
-use kiln_auth::UserName;
+use kiln_auth::{Origin, UserName, audit};
 use kiln_backends::{BuildId, Capabilities, Failure, Reason};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
@@ -163,20 +163,20 @@ impl Builds {
     ///
     /// # Errors
     /// When the ledger failed.
-    pub async fn cancel(&self, owner: &UserName, id: BuildId) -> Result<Option<State>, LedgerError> {
+    pub async fn cancel(&self, owner: &UserName, id: BuildId, origin: Origin) -> Result<Option<State>, LedgerError> {
         let Some(build) = self.0.ledger.get(owner, id).await? else { return Ok(None) };
         if build.state.is_terminal() {
             return Ok(Some(build.state));
         }
         // A task of its own: a caller who goes away now must not leave a build that is marked and runs on.
-        let cancelled = tokio::spawn(self.clone().stop(owner.clone(), id)).await;
+        let cancelled = tokio::spawn(self.clone().stop(owner.clone(), id, origin)).await;
         cancelled.map_err(|_| LedgerError::Closed)?
     }
 
-    async fn stop(self, owner: UserName, id: BuildId) -> Result<Option<State>, LedgerError> {
+    async fn stop(self, owner: UserName, id: BuildId, origin: Origin) -> Result<Option<State>, LedgerError> {
         let failure = Failure::new(Reason::CancelledByUser, format!("{owner} cancelled the build"));
         let found = self.0.ledger.request_cancel(id, failure.clone()).await?;
-        tracing::info!(target: "audit", action = "cancel", user = %owner, build = %id, "build cancelled");
+        audit::Line::by("cancel", &owner).from(origin).build(&id).done();
         // Also for one that waits for an engine: its worker is free again.
         self.0.running.cancel(id);
         if found != Some(State::Queued) {
@@ -193,9 +193,10 @@ impl Builds {
     ///
     /// # Errors
     /// When the ledger failed; what was removed until then stays removed.
-    pub async fn cleanup(&self, owner: &UserName, before: Timestamp) -> Result<usize, LedgerError> {
+    pub async fn cleanup(&self, owner: &UserName, before: Timestamp, origin: Origin) -> Result<usize, LedgerError> {
         let removed = self.0.remove(Some(owner.clone()), before).await?;
-        tracing::info!(target: "audit", action = "delete", user = %owner, builds = removed, "finished builds removed");
+        let which = format!("{removed} finished before {before}");
+        audit::Line::by("delete", owner).from(origin).build(&which).done();
         Ok(removed)
     }
 

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::atomic::Ordering, time::Duration};
 
 use jiff::Timestamp;
+use kiln_auth::audit;
 use kiln_backends::{Failure, Reason};
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +69,8 @@ pub async fn watch_retention(builds: Builds, keep: Duration, stop: CancellationT
         match builds.0.remove(None, before).await {
             Ok(0) => {}
             Ok(builds) => {
-                tracing::info!(target: "audit", action = "delete", user = "retention", builds, "finished builds removed")
+                let which = format!("{builds} finished before {before}");
+                audit::Line::of("delete", "retention").build(&which).done();
             }
             Err(error) => tracing::error!(%error, "retention failed"),
         }

@@ -2,24 +2,37 @@
 
 use std::time::Duration;
 
+use kiln_auth::{Rate, TrustedProxies};
 use serde::Deserialize;
 
 use super::time::duration;
 
-/// Bounds.
+/// Bounds. Those of requests, down to `rates`, are read anew while Kiln runs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
+    /// Requests at once, streams apart; beyond it they are shed.
+    pub requests: usize,
+    /// Requests of one owner at once.
+    pub requests_per_owner: usize,
+    /// Open streams at once.
+    pub streams: usize,
+    /// Open streams of one owner.
+    pub streams_per_owner: usize,
+    /// Callers at once whom an identity provider has to be asked about.
+    pub lookups: usize,
+    /// The proxies whose `X-Forwarded-For` is believed; none unless set.
+    pub trusted_proxies: TrustedProxies,
+    /// How often something may be asked for.
+    pub rates: Rates,
     /// Builds at once; the number of processors unless set.
     pub concurrency: usize,
     /// Builds that may wait, in all.
     pub queue: usize,
     /// Builds of one owner that may wait.
     pub queue_per_owner: usize,
-    /// Builds of one owner at once; all of `concurrency` unless set.
+    /// Builds of one owner at once; one less than `concurrency` unless set.
     pub running_per_owner: Option<usize>,
-    /// Requests at once; beyond it they are shed.
-    pub requests: usize,
     /// From an attempt's start to the pushed image.
     #[serde(deserialize_with = "duration")]
     pub deadline: Duration,
@@ -38,20 +51,89 @@ pub struct Limits {
     pub retention: Duration,
 }
 
+/// How often something may be asked for.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rates {
+    /// Builds, by each user.
+    pub submit: Rate,
+    /// Questions, by each user.
+    pub read: Rate,
+    /// Logs, by each user.
+    pub stream: Rate,
+    /// Attempts to prove who calls that fail, from each address.
+    pub failures: Rate,
+}
+
+impl Limits {
+    /// Builds of one owner at once. A place is left to others where there are two, so that nobody
+    /// holds all of them with long builds.
+    #[must_use]
+    pub fn running_per_owner(&self) -> usize {
+        self.running_per_owner.unwrap_or(self.concurrency.max(2) - 1)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            requests: 1_024,
+            requests_per_owner: 64,
+            streams: 1_024,
+            streams_per_owner: 64,
+            lookups: 128,
+            trusted_proxies: TrustedProxies::default(),
+            rates: Rates::default(),
             concurrency: std::thread::available_parallelism().map_or(1, usize::from),
             queue: 10_000,
             queue_per_owner: 100,
             running_per_owner: None,
-            requests: 1_024,
             deadline: Duration::from_secs(30 * 60),
             queue_deadline: Duration::from_secs(30 * 60),
             drain: Duration::from_secs(25),
             min_free: 512 << 20,
             log: 64 << 20,
             retention: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+impl Default for Rates {
+    /// Beyond what a person or a pipeline does, so that only floods meet them: builds are bounded by
+    /// the queue, and a client that asks for states every 20 ms is let through.
+    fn default() -> Self {
+        Self {
+            submit: Rate::of(600, 600),
+            read: Rate::of(12_000, 6_000),
+            stream: Rate::of(6_000, 1_000),
+            failures: Rate::of(120, 600),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_leaves_a_place_to_others_where_there_are_two() {
+        for (concurrency, set, want) in [(1, None, 1), (2, None, 1), (8, None, 7), (8, Some(8), 8), (8, Some(1), 1)] {
+            let limits = Limits { concurrency, running_per_owner: set, ..Limits::default() };
+            assert_eq!(limits.running_per_owner(), want, "{concurrency} {set:?}");
+        }
+    }
+
+    #[test]
+    fn rates_and_proxies_are_read_and_mistakes_in_them_refused() {
+        let read = |text: &str| toml::from_str::<Limits>(text);
+        assert!(read("trusted_proxies = [\"10.0.0.0/8\"]\n[rates]\nsubmit = { per_minute = 1, burst = 1 }").is_ok());
+        for bad in [
+            "trusted_proxies = [\"proxy\"]",
+            "[rates]\nsubmit = { per_minute = 0, burst = 1 }",
+            "[rates]\nwrite = { per_minute = 1, burst = 1 }",
+            "requests_per_user = 1",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 }

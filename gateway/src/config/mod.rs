@@ -6,19 +6,22 @@
 mod builds;
 mod identity;
 mod limits;
+mod reload;
 mod time;
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
 
 pub use builds::{Bases, SharedBase, Size, Sizes, Steps};
 pub use identity::{CouchDb, Identity};
-pub use limits::Limits;
+pub use limits::{Limits, Rates};
+pub use reload::{Reload, Source};
 
 use crate::registry::{ProcessRegistry, Registries};
 
@@ -54,6 +57,9 @@ pub struct Config {
     pub limits: Limits,
     /// The OpenServerless door.
     pub openserverless: OpenServerless,
+    /// Where all this was read.
+    #[serde(skip)]
+    pub source: Source,
 }
 
 /// The engine that builds.
@@ -139,6 +145,7 @@ impl Default for Config {
             sizes: Sizes::default(),
             limits: Limits::default(),
             openserverless: OpenServerless::default(),
+            source: Source::default(),
         }
     }
 }
@@ -162,6 +169,7 @@ impl Config {
             }
         }
         let mut config: Self = table.try_into().map_err(Box::new)?;
+        config.source = Source { file: file.map(Path::to_owned), variables: Arc::new(variables.clone()) };
         config.identity.strict_user_check = variables.get("STRICT_USER_CHECK").cloned();
         if let (Some(couchdb), Some(password)) = (&mut config.identity.couchdb, variables.get("COUCHDB_ADMIN_PASSWORD"))
         {

@@ -4,7 +4,10 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, Query, State, rejection::JsonRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{JsonRejection, PathRejection, QueryRejection},
+    },
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -14,20 +17,21 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::stream;
 use http::{HeaderMap, StatusCode};
-use kiln_auth::{Identity, Target};
+use kiln_auth::{Identity, Origin, Target};
 use kiln_backends::BuildId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::base64_text::decode;
 use crate::{
+    admission::Class,
     builds::{Builds, QueueFull, Receipt, Refused, Request, Submission},
     config::Sizes,
     ledger::{Build, LedgerError},
     log::{Reader, Record},
     recipes::Kind,
     registry::{BaseRef, ProcessRegistry},
-    rescue::problem,
+    rescue::{problem, retry_after},
     stack::Guard,
 };
 
@@ -35,6 +39,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The longest requirements file, bytes.
 const FILE_AT_MOST: usize = 5_000_000;
+/// When to try again after a full queue or disk, in seconds: a build takes some.
+const PLACES_AFTER: u64 = 10;
 /// The longest list.
 const LIST_AT_MOST: u32 = 100;
 
@@ -52,10 +58,12 @@ pub struct Native {
 /// The door's routes.
 pub fn routes(native: &Native, guard: &Guard) -> Router {
     Router::new()
-        .route("/v1/builds", guard.protect(get(list).post(create)))
-        .route("/v1/builds/{id}", guard.protect(get(one)))
-        .route("/v1/builds/{id}/log", guard.protect(get(log)))
-        .route("/v1/builds/{id}/cancel", guard.protect(post(cancel)))
+        .route("/v1/builds", guard.protect(Class::Submit, post(create)))
+        .route("/v1/builds", guard.protect(Class::Read, get(list)))
+        .route("/v1/builds/{id}", guard.protect(Class::Read, get(one)))
+        .route("/v1/builds/{id}/log", guard.protect(Class::Stream, get(log)))
+        .route("/v1/builds/{id}/cancel", guard.protect(Class::Read, post(cancel)))
+        .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
         .with_state(native.clone())
 }
 
@@ -81,11 +89,12 @@ struct NewBuild {
 async fn create(
     State(native): State<Native>,
     Extension(identity): Extension<Identity>,
+    Extension(origin): Extension<Origin>,
     body: Result<Json<NewBuild>, JsonRejection>,
 ) -> Response {
     let submission = match body
         .map_err(|e| Fault(e.status(), e.body_text()))
-        .and_then(|Json(body)| submission(&native, &identity, body))
+        .and_then(|Json(body)| submission(&native, &identity, origin, body))
     {
         Ok(submission) => submission,
         Err(Fault(status, text)) => return problem(status, &text),
@@ -109,7 +118,7 @@ fn bad(text: impl Into<String>) -> Fault {
     Fault(StatusCode::BAD_REQUEST, text.into())
 }
 
-fn submission(native: &Native, identity: &Identity, body: NewBuild) -> Result<Submission, Fault> {
+fn submission(native: &Native, identity: &Identity, origin: Origin, body: NewBuild) -> Result<Submission, Fault> {
     let target = Target::parse(&body.target).map_err(|e| bad(format!("target: {e}")))?;
     let foreign = |e| Fault(StatusCode::FORBIDDEN, format!("target: {e}"));
     let target = identity.scope().admit(target).map_err(foreign)?;
@@ -134,15 +143,17 @@ fn submission(native: &Native, identity: &Identity, body: NewBuild) -> Result<Su
         size: body.size,
         any_target: identity.scope().is_unbounded(),
     };
-    Submission::new("native", identity, &native.registry, target, request, file).map_err(|e| bad(e.to_string()))
+    Submission::new(origin, identity, &native.registry, target, request, file).map_err(|e| bad(e.to_string()))
 }
 
 fn refusal(refused: &Refused) -> Response {
     tracing::warn!(error = %refused, "a build was not accepted");
     match refused {
-        Refused::Queue(QueueFull::Owner(_)) => problem(StatusCode::TOO_MANY_REQUESTS, &refused.to_string()),
+        Refused::Queue(QueueFull::Owner(_)) => {
+            retry_after(problem(StatusCode::TOO_MANY_REQUESTS, &refused.to_string()), PLACES_AFTER)
+        }
         Refused::Ledger(_) | Refused::Seal(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
-        _ => problem(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string()),
+        _ => retry_after(problem(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string()), PLACES_AFTER),
     }
 }
 
@@ -156,9 +167,9 @@ async fn list(State(Native { builds, .. }): State<Native>, Extension(identity): 
 async fn one(
     State(Native { builds, .. }): State<Native>,
     Extension(identity): Extension<Identity>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Response {
-    let Ok(id) = id.parse() else { return missing() };
+    let Some(id) = parsed(id) else { return missing() };
     match builds.get(identity.user(), id).await {
         Ok(Some(build)) => Json(describe(&build)).into_response(),
         Ok(None) => missing(),
@@ -169,10 +180,11 @@ async fn one(
 async fn cancel(
     State(Native { builds, .. }): State<Native>,
     Extension(identity): Extension<Identity>,
-    Path(id): Path<String>,
+    Extension(origin): Extension<Origin>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Response {
-    let Ok(id) = id.parse::<BuildId>() else { return missing() };
-    match builds.cancel(identity.user(), id).await {
+    let Some(id) = parsed(id) else { return missing() };
+    match builds.cancel(identity.user(), id, origin).await {
         Ok(Some(state)) => {
             (StatusCode::ACCEPTED, Json(json!({ "id": id.to_string(), "state": state.as_str() }))).into_response()
         }
@@ -185,11 +197,15 @@ async fn cancel(
 async fn log(
     State(Native { builds, .. }): State<Native>,
     Extension(identity): Extension<Identity>,
-    Path(id): Path<String>,
-    Query(params): Query<LogParams>,
+    id: Result<Path<String>, PathRejection>,
+    params: Result<Query<LogParams>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    let Ok(id) = id.parse() else { return missing() };
+    let Some(id) = parsed(id) else { return missing() };
+    let params = match params {
+        Ok(Query(params)) => params,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     match builds.log(identity.user(), id, seen.unwrap_or(params.after), params.follow).await {
         Ok(Some(reader)) => {
@@ -238,6 +254,11 @@ fn describe(build: &Build) -> Value {
         "finished": build.finished_at.map(|t| t.to_string()),
         "failure": build.failure,
     })
+}
+
+/// A build's id; what isn't one, UTF-8 or not, is no build's.
+fn parsed(id: Result<Path<String>, PathRejection>) -> Option<BuildId> {
+    id.ok()?.parse().ok()
 }
 
 fn missing() -> Response {

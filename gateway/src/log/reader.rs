@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, BufReader, Read as _, Seek as _, SeekFrom},
+    io::{self, BufReader, Seek as _, SeekFrom},
     path::PathBuf,
 };
 
@@ -11,8 +11,10 @@ use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{Mark, Record};
 
-/// How much is read at once.
+/// How much is handed on at once.
 const CHUNK: u64 = 256 * 1024;
+/// How much one call reads: many followers of one log take few calls each.
+const READ: usize = 64 * 1024;
 
 /// A place in a log.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ fn read_chunk(path: &PathBuf, at: u64) -> io::Result<(VecDeque<Record>, u64)> {
         Err(e) => return Err(e),
     };
     file.seek(SeekFrom::Start(at))?;
-    let mut reader = BufReader::new(file).take(u64::MAX);
+    let mut reader = BufReader::with_capacity(READ, file);
     let (mut records, mut to) = (VecDeque::new(), at);
     while to - at < CHUNK {
         let Some((record, taken)) = Record::decode(&mut reader)? else { break };

@@ -8,7 +8,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use kiln_auth::Identity;
+use kiln_auth::{Identity, Origin};
 use serde_json::{Map, Value};
 
 use super::{
@@ -24,6 +24,7 @@ const DEFAULT_AGE: i64 = 24;
 pub(super) async fn cleanup(
     State(door): State<OpenServerless>,
     Extension(identity): Extension<Identity>,
+    Extension(origin): Extension<Origin>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
@@ -37,7 +38,7 @@ pub(super) async fn cleanup(
         Ok(before) => before,
         Err(fault) => return fault.into_response(),
     };
-    match door.builds.cleanup(identity.user(), before).await {
+    match door.builds.cleanup(identity.user(), before, origin).await {
         Ok(removed) => ok(StatusCode::OK, &format!("Cleaned up {removed} jobs successfully."), Map::new()),
         Err(error) => internal(&error, "Failed to clean up old build jobs."),
     }

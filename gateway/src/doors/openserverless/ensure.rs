@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use kiln_auth::{Identity, Target};
+use kiln_auth::{Identity, Origin, Target};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -46,10 +46,11 @@ pub(super) async fn capabilities(State(door): State<OpenServerless>) -> Response
 pub(super) async fn ensure(
     State(door): State<OpenServerless>,
     Extension(identity): Extension<Identity>,
+    Extension(origin): Extension<Origin>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let (id, submission) = match submission(&door, &identity, &headers, body) {
+    let (id, submission) = match submission(&door, &identity, origin, &headers, body) {
         Ok(made) => made,
         Err(fault) => return fault.into_response(),
     };
@@ -84,6 +85,7 @@ pub(super) async fn build(
 fn submission(
     door: &OpenServerless,
     identity: &Identity,
+    origin: Origin,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(String, Submission), Fault> {
@@ -110,7 +112,7 @@ fn submission(
     };
     // The proposal passes over the user's own registry settings: `image` names the installation's registry.
     let nobodys_settings = Identity::new(identity.user().clone(), identity.provider());
-    let mut submission = complete(door, &nobodys_settings, target, request, Some(file))?;
+    let mut submission = complete(door, &nobodys_settings, origin, target, request, Some(file))?;
     submission.content = Some(Content { id: id.clone(), retry });
     Ok((id, submission))
 }

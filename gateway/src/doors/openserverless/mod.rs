@@ -21,6 +21,7 @@ use kiln_auth::Identity;
 use serde_json::Value;
 
 use crate::{
+    admission::Class,
     builds::{Builds, Refused},
     registry::ProcessRegistry,
     stack::Guard,
@@ -51,12 +52,12 @@ pub fn routes(door: &OpenServerless, guard: &Guard) -> Router {
     let mut router = Router::new().route("/system/info", with_fallback(get(info)));
     for root in ROOTS {
         let routes = Router::new()
-            .route("/start", guard.protect(with_fallback(post(start::start))))
-            .route("/status", guard.protect(with_fallback(get(status::status))))
-            .route("/cleanup", guard.protect(with_fallback(post(cleanup::cleanup))))
-            .route("/capabilities", guard.protect(with_fallback(get(ensure::capabilities))))
-            .route("/ensure", guard.protect(with_fallback(post(ensure::ensure))))
-            .route("/{id}", guard.protect(with_fallback(get(ensure::build))));
+            .route("/start", guard.protect(Class::Submit, with_fallback(post(start::start))))
+            .route("/status", guard.protect(Class::Read, with_fallback(get(status::status))))
+            .route("/cleanup", guard.protect(Class::Read, with_fallback(post(cleanup::cleanup))))
+            .route("/capabilities", guard.protect(Class::Read, with_fallback(get(ensure::capabilities))))
+            .route("/ensure", guard.protect(Class::Submit, with_fallback(post(ensure::ensure))))
+            .route("/{id}", guard.protect(Class::Read, with_fallback(get(ensure::build))));
         router = router.nest(root, routes.with_state(door.clone()));
     }
     router

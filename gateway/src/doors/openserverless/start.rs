@@ -7,7 +7,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use kiln_auth::{Identity, ScopedTarget, Target};
+use kiln_auth::{Identity, Origin, ScopedTarget, Target};
 use serde_json::{Map, Value};
 
 use super::{
@@ -25,13 +25,14 @@ use crate::{
 pub(super) async fn start(
     State(door): State<OpenServerless>,
     Extension(identity): Extension<Identity>,
+    Extension(origin): Extension<Origin>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     if let Err(fault) = require_environment(&identity, true) {
         return fault.into_response();
     }
-    let submission = match submission(&door, &identity, &headers, body) {
+    let submission = match submission(&door, &identity, origin, &headers, body) {
         Ok(submission) => submission,
         Err(fault) => return fault.into_response(),
     };
@@ -51,6 +52,7 @@ pub(super) async fn start(
 fn submission(
     door: &OpenServerless,
     identity: &Identity,
+    origin: Origin,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Submission, Fault> {
@@ -72,7 +74,7 @@ fn submission(
         size: None,
         any_target: identity.scope().is_unbounded(),
     };
-    complete(door, identity, target, request, file)
+    complete(door, identity, origin, target, request, file)
 }
 
 /// An empty list counts as an object without fields, as there.
@@ -89,11 +91,12 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Fault> {
 pub(super) fn complete(
     door: &OpenServerless,
     identity: &Identity,
+    origin: Origin,
     target: ScopedTarget,
     request: Request,
     file: Option<Vec<u8>>,
 ) -> Result<Submission, Fault> {
-    Submission::new("openserverless", identity, &door.registry, target, request, file).map_err(|e| bad(e.to_string()))
+    Submission::new(origin, identity, &door.registry, target, request, file).map_err(|e| bad(e.to_string()))
 }
 
 /// The real service compares what stands before the first `:` with the user, and nothing else;

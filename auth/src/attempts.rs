@@ -1,0 +1,82 @@
+//! How often an address may fail to prove who calls, and how many lines of the log that takes.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use crate::{
+    Origin,
+    address::network,
+    audit,
+    rate::{Bucket, Exceeded, PerKey, Rate},
+};
+
+/// Failed attempts by address; an IPv6 caller is a /64.
+///
+/// A credential that can't be used, that nobody knows or that is rejected is a failure. That
+/// somebody shows none isn't: it costs no question and can't be a guess; nor is it one that the
+/// provider can't say.
+#[derive(Debug)]
+pub struct Attempts(PerKey<IpAddr>);
+
+/// One address's failures.
+pub(crate) struct Caller {
+    origin: Option<Origin>,
+    failures: Arc<Bucket>,
+}
+
+impl Attempts {
+    /// Lets each address fail so often.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        Self(PerKey::new("failures", rate))
+    }
+
+    /// Another rate from now on; one that differs forgives what has failed.
+    pub fn set(&self, rate: Rate) {
+        self.0.set(rate);
+    }
+
+    /// The caller at this place. Those of nowhere are one caller.
+    pub(crate) fn of(&self, origin: Option<Origin>) -> Caller {
+        let address = origin.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |origin| origin.from);
+        Caller { origin, failures: self.0.bucket(network(address)) }
+    }
+}
+
+impl Caller {
+    /// Whether one more attempt may be made.
+    pub(crate) fn may_try(&self) -> Result<(), Exceeded> {
+        self.failures.peek().inspect_err(|_| self.say_no_more())
+    }
+
+    /// Notes a failure and why.
+    ///
+    /// Those that come side by side may be more than are left, by as many as may ask a provider at
+    /// once: whether an attempt fails is known at its end only.
+    pub(crate) fn failed(&self, reason: &str) {
+        match self.failures.take() {
+            Ok(_) => self.line(reason),
+            Err(_) => self.say_no_more(),
+        }
+    }
+
+    /// Notes that the provider couldn't say. An outage is told of once for each address, not for
+    /// each request.
+    pub(crate) fn unanswered(&self, reason: &str) {
+        if self.failures.may_say() {
+            self.line(reason);
+        }
+    }
+
+    fn say_no_more(&self) {
+        if self.failures.may_say() {
+            self.line("too many failed attempts; further ones from this address aren't logged for a minute");
+        }
+    }
+
+    fn line(&self, reason: &str) {
+        audit::Line::of("authenticate", "unknown").from(self.origin).reason(&reason).refused();
+    }
+}
