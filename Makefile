@@ -26,7 +26,7 @@ test-unit: compile ## Run the tests that need no engine
 	$(CARGO) test --locked --workspace --lib --bins
 
 bench: linux compile ## Measure the figures of the README beside their bounds (Linux, six minutes after compiling)
-	deploy/dev/engines up registry buildkitd
+	deploy/dev/engines up registry buildkitd couchdb
 	@set -e; eval "$$(deploy/dev/engines env)"; set -x; \
 	conformance-tests/bases/build slow; \
 	$(CARGO) build --locked --release --workspace; \

@@ -6,7 +6,6 @@ mod openserverless {
     mod authorization;
     mod bad_input;
     mod cleanup;
-    mod couchdb;
     mod dialect;
     mod ensure;
     mod gateway;
@@ -14,4 +13,6 @@ mod openserverless {
     mod registry;
     mod start;
     mod status;
+
+    use kiln_conformance_tests::couchdb;
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::{
     Result,
     disk::Disk,
-    gateway::{Gateway, OWNER},
+    gateway::{Gateway, OWNER, request},
     report::{Report, Row},
     stats::{PAIRS, median, ms, percentile},
     wire::Wire,
@@ -99,13 +99,4 @@ fn start_request(gateway: &Gateway) -> Vec<u8> {
         "file": BASE64_STANDARD.encode("requests==2.32.3\nhumanize==4.9.0\n"),
     });
     request(gateway, "POST", "/system/api/v1/build/start", &body.to_string())
-}
-
-fn request(Gateway { address, token, .. }: &Gateway, method: &str, path: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: {token}\r\n\
-         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .into_bytes()
 }

@@ -4,16 +4,20 @@ mod accept;
 mod beside;
 mod buildctl;
 mod disk;
+mod echo;
 mod gateway;
 mod memory;
 mod report;
+mod stack;
 mod stats;
+mod tokens;
 mod wire;
 
 use std::{error::Error, time::Duration};
 
 use gateway::Gateway;
 use report::{Report, Row};
+use tokio::runtime::Builder;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -21,20 +25,28 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const AFTER_START: Duration = Duration::from_secs(3);
 const AFTER_WORK: Duration = Duration::from_secs(60);
 
-/// One thread: on a small machine the gateway needs the others.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    if std::env::args().nth(1).as_deref() == Some(memory::CONTEXT_MODE) {
-        return memory::build_large_context().await;
+fn main() -> Result<()> {
+    // One thread for who measures: on a small machine the gateway needs the others.
+    let measuring = || Builder::new_current_thread().enable_all().build();
+    match std::env::args().nth(1).as_deref() {
+        Some(memory::CONTEXT_MODE) => measuring()?.block_on(memory::build_large_context()),
+        Some(echo::ECHO_MODE) => Builder::new_multi_thread().enable_all().build()?.block_on(echo::serve()),
+        _ => measuring()?.block_on(measure()),
     }
+}
+
+async fn measure() -> Result<()> {
     let mut report = Report::default();
     let waiting = Gateway::without_engine().await?;
     let building = Gateway::with_engine().await?;
     tokio::time::sleep(AFTER_START).await;
     report.add(idle("Memory, idle, 3 s after start", &[&waiting, &building])?);
+    stack::measure(&waiting, &mut report).await?;
     let accepted = accept::measure(&waiting, &mut report).await?;
     let built = beside::measure(&building, &mut report).await?;
     report.add(memory::large_context()?);
+    tokens::cold(&mut report).await?;
+    tokens::flood(&mut report).await?;
     eprintln!("bench: waiting {AFTER_WORK:?} to look at the memory again");
     tokio::time::sleep(AFTER_WORK).await;
     let after = "Memory, idle, 60 s after the benchmark";

@@ -22,7 +22,14 @@ impl Wire {
 
     /// Sends a request and reads the whole answer; returns the body of a 200.
     pub(crate) async fn send(&mut self, request: &[u8]) -> io::Result<&str> {
-        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        match self.exchange(request).await? {
+            (200, body) => Ok(body),
+            (_, body) => Err(bad(body)),
+        }
+    }
+
+    /// Sends a request and reads the whole answer; returns its status and body.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<(u16, &str)> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let head = loop {
@@ -34,12 +41,11 @@ impl Wire {
         let text = std::str::from_utf8(&self.buffer[..head]).map_err(io::Error::other)?;
         let field = |line: &str| line.strip_prefix("content-length: ").and_then(|length| length.parse().ok());
         let length: usize = text.lines().find_map(field).ok_or_else(|| bad(text))?;
-        let good = text.starts_with("HTTP/1.1 200");
+        let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(|| bad(text))?;
         while self.buffer.len() < head + length {
             self.read().await?;
         }
-        let body = std::str::from_utf8(&self.buffer[head..]).map_err(io::Error::other)?;
-        if good { Ok(body) } else { Err(bad(body)) }
+        Ok((status, std::str::from_utf8(&self.buffer[head..]).map_err(io::Error::other)?))
     }
 
     async fn read(&mut self) -> io::Result<()> {
@@ -48,4 +54,8 @@ impl Wire {
             _ => Ok(()),
         }
     }
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }

@@ -1,39 +1,44 @@
-//! Users as OpenServerless's CouchDB keeps them, made for one test each.
+//! Users as OpenServerless's CouchDB keeps them, made for one test each. What fails here panics: it is a test's failure.
 
-use kiln_conformance_tests::{Client, Launch, engine};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use crate::{Client, Launch, engine};
 
 const SUBJECTS: &str = "/nuvolaris_subjects";
 const METADATA: &str = "/nuvolaris_users_metadata";
 
 /// A user in CouchDB.
-pub(crate) struct User {
+#[derive(Debug)]
+pub struct User {
     /// As the door knows them: the login in lower case.
-    pub(crate) name: String,
+    pub name: String,
     /// `uuid:key`.
-    pub(crate) token: String,
+    pub token: String,
 }
 
 impl User {
     /// A user as the operator makes one.
-    pub(crate) async fn new() -> Self {
+    ///
+    /// # Panics
+    /// When the server doesn't take it; so do the others.
+    pub async fn new() -> Self {
         Self::with(&[("AUTH", "of-the-operator")], &[]).await
     }
 
     /// A user with these variables: the operator's, and what `ops env add` stored.
-    pub(crate) async fn with(env: &[(&str, &str)], userenv: &[(&str, &str)]) -> Self {
+    pub async fn with(env: &[(&str, &str)], userenv: &[(&str, &str)]) -> Self {
         Self::store(Self::fresh(), env, userenv).await
     }
 
     /// A user of this name, which no other test may use.
-    pub(crate) async fn named(name: &str) -> Self {
+    pub async fn named(name: &str) -> Self {
         Self::store(Self { name: name.to_owned(), ..Self::fresh() }, &[("AUTH", "of-the-operator")], &[]).await
     }
 
     /// A subject without metadata.
-    pub(crate) async fn subject() -> Self {
+    pub async fn subject() -> Self {
         let user = Self::fresh();
         user.put_subject().await;
         user
@@ -57,6 +62,7 @@ impl User {
         Self { name: format!("devel{}", &uuid.simple().to_string()[..8]), token: format!("{uuid}:{key}") }
     }
 
+    #[expect(clippy::expect_used, reason = "a token of this type has a colon")]
     async fn put_subject(&self) {
         let (uuid, key) = self.token.split_once(':').expect("uuid:key");
         let namespaces = json!([{ "name": self.login(), "uuid": uuid, "key": key }]);
@@ -71,7 +77,12 @@ impl User {
 }
 
 /// Sets the variables by which the replaced system finds its CouchDB.
-pub(crate) fn on_couchdb(launch: Launch) -> Launch {
+///
+/// # Panics
+/// When the server isn't up.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a test panics where it fails")]
+pub fn on_couchdb(launch: Launch) -> Launch {
     let address = engine("KILN_TEST_COUCHDB");
     let (host, port) = address.trim_start_matches("http://").split_once(':').expect("host and port");
     launch

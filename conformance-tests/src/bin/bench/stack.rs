@@ -1,0 +1,89 @@
+//! What stands before every handler, with an identity that is known: beside a bare hyper server in the same run.
+
+use std::time::{Duration, Instant};
+
+use tokio::{task::JoinSet, time};
+
+use crate::{
+    Result,
+    echo::Echo,
+    gateway::{Gateway, request},
+    report::{Report, Row},
+    stats::{PAIRS, median, ms, percentile},
+    wire::Wire,
+};
+
+/// Single requests, each beside one to the other server.
+const SINGLE: usize = PAIRS * 500;
+/// Callers at once, and what they ask for together in a second.
+const CALLERS: u32 = 100;
+const RATE: u32 = 5_000;
+/// Requests of each caller in a round.
+const REQUESTS: u32 = 100;
+/// The cheapest question that needs an identity: its handler looks nothing up.
+const QUESTION: &str = "/system/api/v1/build/capabilities";
+
+pub(crate) async fn measure(gateway: &Gateway, report: &mut Report) -> Result<()> {
+    let echo = Echo::start()?;
+    let ask = request(gateway, "GET", QUESTION, "");
+    let (mut bare, mut whole) = (Wire::connect(&echo.address).await?, Wire::connect(&gateway.address).await?);
+    let (mut bares, mut wholes) = (Vec::with_capacity(SINGLE), Vec::with_capacity(SINGLE));
+    for _ in 0..SINGLE {
+        for (wire, times) in [(&mut bare, &mut bares), (&mut whole, &mut wholes)] {
+            let began = Instant::now();
+            wire.send(&ask).await?;
+            times.push(ms(began.elapsed()));
+        }
+    }
+    let more = median(&wholes) - median(&bares);
+    let both = format!("{:.3} ms beside {:.3} ms", median(&wholes), median(&bares));
+    let what = format!("A request through the whole stack, identity known, p50 of {SINGLE} beyond a bare hyper echo");
+    report.add(Row::at_most(what, more, 0.15, "ms").beside(&both));
+
+    let (mut ratios, mut rates, mut both) = (Vec::new(), Vec::new(), (Vec::new(), Vec::new()));
+    for _ in 0..PAIRS {
+        let (bare, _) = paced(&echo.address, &ask).await?;
+        let (whole, rate) = paced(&gateway.address, &ask).await?;
+        let (bare, whole) = (percentile(&bare, 99), percentile(&whole, 99));
+        ratios.push(whole / bare);
+        rates.push(rate);
+        both.0.push(whole);
+        both.1.push(bare);
+    }
+    let what = format!("Requests answered, {CALLERS} callers asking for {RATE} a second");
+    report.add(Row::at_least(what, median(&rates), f64::from(RATE), "a second"));
+    let both = format!("{:.2} ms beside {:.2} ms", median(&both.0), median(&both.1));
+    report.add(Row::at_most("Their p99, over the echo's", median(&ratios), 2.0, "×").beside(&both));
+    Ok(())
+}
+
+/// Every caller asks at even times, whether or not the others are answered: the times, ms, and the rate.
+async fn paced(address: &str, ask: &[u8]) -> Result<(Vec<f64>, f64)> {
+    let between = Duration::from_secs(1) * CALLERS / RATE;
+    let mut wires = Vec::new();
+    for _ in 0..CALLERS {
+        wires.push(Wire::connect(address).await?);
+    }
+    let mut callers = JoinSet::new();
+    let began = time::Instant::now();
+    for (first, mut wire) in (0..CALLERS).map(|caller| began + between * caller / CALLERS).zip(wires) {
+        let ask = ask.to_vec();
+        callers.spawn(async move {
+            let mut ticks = time::interval_at(first, between);
+            let mut times = Vec::new();
+            for _ in 0..REQUESTS {
+                ticks.tick().await;
+                let began = Instant::now();
+                wire.send(&ask).await?;
+                times.push(ms(began.elapsed()));
+            }
+            Ok::<_, std::io::Error>(times)
+        });
+    }
+    let mut times = Vec::new();
+    while let Some(ended) = callers.join_next().await {
+        times.extend(ended??);
+    }
+    let rate = times.len() as f64 / began.elapsed().as_secs_f64();
+    Ok((times, rate))
+}
