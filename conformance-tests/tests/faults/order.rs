@@ -6,7 +6,8 @@ use crate::{assert_tagged, in_its_step, start_lasting, start_quick, tag, texts};
 
 #[tokio::test]
 async fn a_tag_ends_at_the_later_build_though_the_earlier_one_ends_last() {
-    let kiln = Launch::on(Engine::Buildkitd).user("devel").set("KILN_LIMITS__CONCURRENCY", "2").start().await;
+    let launch = Launch::on(Engine::Buildkitd).user("devel").set("KILN_LIMITS__CONCURRENCY", "2");
+    let kiln = launch.set("KILN_LIMITS__RUNNING_PER_OWNER", "2").start().await;
     let client = kiln.client("devel");
     let tag = tag();
     let first = start_lasting(&client, "devel", &tag, "5").await;

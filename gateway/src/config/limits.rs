@@ -81,7 +81,7 @@ impl Default for Limits {
             requests_per_owner: 64,
             streams: 1_024,
             streams_per_owner: 64,
-            lookups: 128,
+            lookups: 256,
             trusted_proxies: TrustedProxies::default(),
             rates: Rates::default(),
             concurrency: std::thread::available_parallelism().map_or(1, usize::from),
