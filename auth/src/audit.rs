@@ -10,6 +10,7 @@ use crate::{Origin, UserName};
 pub struct Line<'a> {
     what: &'static str,
     who: &'a str,
+    whose: Option<&'a UserName>,
     origin: Option<Origin>,
     build: Option<&'a dyn Display>,
     target: Option<&'a dyn Display>,
@@ -20,7 +21,7 @@ impl<'a> Line<'a> {
     /// Somebody who isn't known, or a part of Kiln itself, does `what`.
     #[must_use]
     pub fn of(what: &'static str, who: &'a str) -> Self {
-        Self { what, who, origin: None, build: None, target: None, reason: None }
+        Self { what, who, whose: None, origin: None, build: None, target: None, reason: None }
     }
 
     /// A user does `what`.
@@ -33,6 +34,12 @@ impl<'a> Line<'a> {
     #[must_use]
     pub fn from(self, origin: impl Into<Option<Origin>>) -> Self {
         Self { origin: origin.into(), ..self }
+    }
+
+    /// To what is another user's.
+    #[must_use]
+    pub fn whose(self, owner: &'a UserName) -> Self {
+        Self { whose: Some(owner), ..self }
     }
 
     /// To this build.
@@ -56,17 +63,19 @@ impl<'a> Line<'a> {
     /// It was done.
     pub fn done(self) {
         let Self { what, who, origin, .. } = self;
+        let whose = self.whose.map(UserName::as_str);
         let (from, door) = (origin.map(|o| o.from.to_string()), origin.map(|o| o.door));
         let (build, target, reason) = self.texts();
-        tracing::info!(target: "kiln::audit", what, who, from, door, build, target, outcome = "done", reason);
+        tracing::info!(target: "kiln::audit", what, who, whose, from, door, build, target, outcome = "done", reason);
     }
 
     /// It was refused.
     pub fn refused(self) {
         let Self { what, who, origin, .. } = self;
+        let whose = self.whose.map(UserName::as_str);
         let (from, door) = (origin.map(|o| o.from.to_string()), origin.map(|o| o.door));
         let (build, target, reason) = self.texts();
-        tracing::warn!(target: "kiln::audit", what, who, from, door, build, target, outcome = "refused", reason);
+        tracing::warn!(target: "kiln::audit", what, who, whose, from, door, build, target, outcome = "refused", reason);
     }
 
     fn texts(self) -> (Option<String>, Option<String>, Option<String>) {

@@ -65,8 +65,15 @@ impl Identity {
 
     /// Lets the user read and cancel what others build, because configuration says so.
     #[must_use]
-    pub fn as_operator(mut self) -> Self {
+    pub(crate) fn as_operator(mut self) -> Self {
         self.operator = true;
+        self
+    }
+
+    /// The same caller under another name, with that name's scope.
+    #[must_use]
+    pub(crate) fn renamed(mut self, user: UserName) -> Self {
+        self.scope = Scope::of(user);
         self
     }
 

@@ -7,7 +7,9 @@
 //! ```text
 //! Authorization ─► Credential ─► Providers ─► Identity ─► Scope ─► ScopedTarget
 //!                  credential    users_file   identity
-//!                                couchdb, cache
+//!                                couchdb      names, operators
+//!                                openwhisk
+//!                                jwt, cache
 //! ```
 
 pub mod grammar;
@@ -27,11 +29,23 @@ pub mod couchdb;
 #[cfg(feature = "providers")]
 pub mod credential;
 #[cfg(feature = "providers")]
+mod http_client;
+#[cfg(feature = "providers")]
 pub mod identity;
 #[cfg(feature = "providers")]
 pub mod in_flight;
 #[cfg(feature = "providers")]
+pub mod jwt;
+#[cfg(feature = "providers")]
 pub mod layer;
+#[cfg(feature = "providers")]
+pub mod lookups;
+#[cfg(feature = "providers")]
+pub mod names;
+#[cfg(feature = "providers")]
+pub mod openwhisk;
+#[cfg(feature = "providers")]
+pub mod operators;
 #[cfg(feature = "providers")]
 pub mod provider;
 #[cfg(feature = "providers")]
@@ -49,9 +63,15 @@ pub use {
     cache::{Cached, Lifetimes},
     couchdb::{CouchDb, CouchDbConfig, CouchDbError, InvalidCouchDbConfig},
     credential::{Credential, JwtToken, Unusable, WskToken},
+    http_client::TlsError,
     identity::{Environment, Identity},
     in_flight::{Full, InFlight, Places},
+    jwt::{ClaimPath, InvalidJwtConfig, InvalidKeys, JwksError, Jwt, JwtConfig, KeySource, KeyTimes},
     layer::{AuthError, Authenticate},
+    lookups::{LookupError, LookupLimits},
+    names::{InvalidNaming, Named, Naming},
+    openwhisk::{InvalidOpenWhiskConfig, OpenWhisk, OpenWhiskConfig, OpenWhiskError},
+    operators::{InvalidOperator, Operators},
     provider::{IdentityProvider, Providers, Refusal},
     rate::{Exceeded, PerKey, Rate, RateLimit, Standing},
     users_file::{NewUser, UsersFile, UsersFileError, add_user},

@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{Credential, Identity, ScopeCheck};
+use crate::{Credential, Identity, Operators, ScopeCheck};
 
 /// Proves who shows a credential.
 #[async_trait]
@@ -48,6 +48,7 @@ pub enum Refusal {
 pub struct Providers {
     providers: Vec<Arc<dyn IdentityProvider>>,
     scope_check: ScopeCheck,
+    operators: Operators,
 }
 
 // === impl Refusal ===
@@ -66,11 +67,18 @@ impl Providers {
     /// decided on.
     #[must_use]
     pub fn new(providers: Vec<Arc<dyn IdentityProvider>>, scope_check: ScopeCheck) -> Self {
-        Self { providers, scope_check }
+        Self { providers, scope_check, operators: Operators::default() }
+    }
+
+    /// Marks these identities as operators.
+    #[must_use]
+    pub fn operators(self, operators: Operators) -> Self {
+        Self { operators, ..self }
     }
 
     /// The identity with what configuration decides about it.
     fn decided(&self, identity: Identity) -> Identity {
+        let identity = if self.operators.include(&identity) { identity.as_operator() } else { identity };
         if self.scope_check == ScopeCheck::Off { identity.unbounded() } else { identity }
     }
 }

@@ -1,9 +1,9 @@
 //! Where CouchDB is, and who Kiln is there.
 
-use std::time::Duration;
-
 use http::Uri;
 use secrecy::SecretString;
+
+use crate::{http_client::TlsError, lookups::LookupLimits};
 
 /// How to reach CouchDB.
 #[derive(Clone)]
@@ -14,21 +14,11 @@ pub struct CouchDbConfig {
     pub user: String,
     /// Its password.
     pub password: SecretString,
+    /// Whether subjects are found by the view that [`Index::all`](super::Index::all) has, instead of by
+    /// reading all of them.
+    pub view: bool,
     /// What bounds a lookup.
-    pub limits: CouchDbLimits,
-}
-
-/// What bounds lookups.
-#[derive(Clone, Copy, Debug)]
-pub struct CouchDbLimits {
-    /// How long to wait for a connection.
-    pub connect: Duration,
-    /// How long a lookup may take, waiting for its turn included.
-    pub lookup: Duration,
-    /// How many lookups are under way at once.
-    pub lookups: usize,
-    /// How long an answer may be, in bytes.
-    pub answer: usize,
+    pub limits: LookupLimits,
 }
 
 /// The configuration can't be used.
@@ -43,25 +33,9 @@ pub enum InvalidCouchDbConfig {
     /// Host and port make no URL.
     #[error("COUCHDB_SERVICE_HOST and COUCHDB_SERVICE_PORT make no http or https URL: {0}")]
     Url(String),
-    /// The system's certificate authorities can't be read.
-    #[error("CouchDB is to be reached by https, and the system's certificate authorities can't be read")]
-    Authorities(#[source] std::io::Error),
-    /// The TLS library refuses its own defaults.
-    #[error("CouchDB is to be reached by https, and TLS can't be set up")]
-    Tls(#[source] rustls::Error),
-}
-
-impl Default for CouchDbLimits {
-    /// 2 s to connect, 5 s for a lookup, 16 lookups at once, answers of 1 MiB.
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            lookup: Duration::from_secs(5),
-            // Each scans a database unless it has an index; CouchDB serves others too.
-            lookups: 16,
-            answer: 1024 * 1024,
-        }
-    }
+    /// No client for it can be made.
+    #[error("CouchDB can't be asked by https")]
+    Tls(#[from] TlsError),
 }
 
 impl CouchDbConfig {
@@ -80,7 +54,8 @@ impl CouchDbConfig {
             url: url(&host, &port)?,
             user: set("COUCHDB_ADMIN_USER").unwrap_or_else(|| "whisk_admin".to_owned()),
             password: password.into(),
-            limits: CouchDbLimits::default(),
+            view: false,
+            limits: LookupLimits::default(),
         })
     }
 }

@@ -1,6 +1,4 @@
-//! The one request that Kiln makes to CouchDB: `POST /<database>/_find`.
-
-use std::{sync::Arc, time::Duration};
+//! The requests that Kiln makes to CouchDB: `POST /<database>/_find`, or a view instead.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -8,23 +6,15 @@ use http::{
     HeaderValue, Method, Request, StatusCode, Uri,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use http_body_util::Full;
+use hyper_util::client::legacy;
 use secrecy::{ExposeSecret, zeroize::Zeroizing};
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::BoxError;
 
-use super::{CouchDbConfig, InvalidCouchDbConfig};
-
-/// Node, and with it express-pouchdb, closes idle connections after 5 s; going first avoids sending a
-/// question into one that is being closed.
-const IDLE: Duration = Duration::from_secs(4);
+use super::{CouchDbConfig, Index, InvalidCouchDbConfig, Made};
+use crate::http_client::{Http, authorization};
 
 /// CouchDB doesn't answer, or not as CouchDB does. No text of an answer is repeated: it holds secrets.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +26,12 @@ pub enum CouchDbError {
         url: Uri,
         /// What happened.
         source: legacy::Error,
+    },
+    /// The database's address can't be written.
+    #[error("{database} has no address")]
+    Url {
+        /// Which database should be asked.
+        database: &'static str,
     },
     /// It refuses the question.
     #[error("CouchDB answers {status} about {database}{}", hint(*status))]
@@ -63,9 +59,6 @@ pub enum CouchDbError {
         /// Where in the line, counted from 1.
         column: usize,
     },
-    /// The lookup took too long.
-    #[error("CouchDB did not answer within {0:?}")]
-    Deadline(Duration),
 }
 
 fn hint(status: StatusCode) -> &'static str {
@@ -78,16 +71,12 @@ fn hint(status: StatusCode) -> &'static str {
     }
 }
 
-/// A pool of connections.
-pub(super) type Http = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
 /// One database of a CouchDB.
 pub(super) struct Database {
     http: Http,
     name: &'static str,
-    find: Uri,
+    root: String,
     authorization: HeaderValue,
-    longest: usize,
 }
 
 #[derive(Deserialize)]
@@ -95,73 +84,102 @@ struct Found<D> {
     docs: Vec<D>,
 }
 
+#[derive(Deserialize)]
+struct Rows<D> {
+    rows: Vec<Row<D>>,
+}
+
+#[derive(Deserialize)]
+struct Row<D> {
+    doc: Option<D>,
+}
+
 impl Database {
     /// The database `name` of the CouchDB that `config` describes.
     pub(super) fn new(http: Http, config: &CouchDbConfig, name: &'static str) -> Result<Self, InvalidCouchDbConfig> {
-        let text = format!("{}{name}/_find", config.url);
-        let find = text.parse().map_err(|_| InvalidCouchDbConfig::Url(text))?;
-        Ok(Self { http, name, find, authorization: basic(config)?, longest: config.limits.answer })
+        Ok(Self { http, name, root: format!("{}{name}", config.url), authorization: basic(config)? })
     }
 
     /// The documents that a Mango query selects.
     pub(super) async fn find<D: DeserializeOwned>(&self, query: &Value) -> Result<Vec<D>, CouchDbError> {
+        let found: Found<D> = self.expect(Method::POST, "_find", Some(query)).await?;
+        Ok(found.docs)
+    }
+
+    /// The documents under a key of a view.
+    pub(super) async fn view<D: DeserializeOwned>(&self, view: &str, key: &str) -> Result<Vec<D>, CouchDbError> {
+        // In the body: an address ends in the server's log.
+        let keys = json!({ "keys": [key], "include_docs": true });
+        let found: Rows<D> = self.expect(Method::POST, view, Some(&keys)).await?;
+        Ok(found.rows.into_iter().filter_map(|row| row.doc).collect())
+    }
+
+    /// Makes an index, unless there is one.
+    pub(super) async fn make(&self, index: &Index) -> Result<Made, CouchDbError> {
+        let (status, answer) = self.request(index.method.clone(), index.path, Some(&index.body)).await?;
+        match status {
+            StatusCode::CONFLICT => {
+                let there: Value = self.expect(Method::GET, index.path, None).await?;
+                Ok(if there["views"] == index.body["views"] { Made::Exists } else { Made::Differs })
+            }
+            StatusCode::OK | StatusCode::CREATED => {
+                let answer: Value = self.parse(&answer)?;
+                Ok(if answer["result"] == "exists" { Made::Exists } else { Made::Created })
+            }
+            status => Err(CouchDbError::Status { database: self.name, status }),
+        }
+    }
+
+    async fn expect<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<A, CouchDbError> {
+        match self.request(method, path, body).await? {
+            (StatusCode::OK, answer) => self.parse(&answer),
+            (status, _) => Err(CouchDbError::Status { database: self.name, status }),
+        }
+    }
+
+    fn parse<A: DeserializeOwned>(&self, answer: &[u8]) -> Result<A, CouchDbError> {
+        serde_json::from_slice(answer).map_err(|error| {
+            // Its own text may quote a value.
+            CouchDbError::Format { database: self.name, line: error.line(), column: error.column() }
+        })
+    }
+
+    /// Sends a question. Of an answer that is no success nothing is read.
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), CouchDbError> {
         let database = self.name;
-        let mut request = Request::new(Full::from(query.to_string()));
-        *request.method_mut() = Method::POST;
-        request.uri_mut().clone_from(&self.find);
+        let text = format!("{}/{path}", self.root);
+        let url: Uri = text.parse().map_err(|_| CouchDbError::Url { database })?;
+        let mut request = Request::new(Full::from(body.map(Value::to_string).unwrap_or_default()));
+        *request.method_mut() = method;
+        request.uri_mut().clone_from(&url);
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, self.authorization.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
 
-        let unreachable = |source| CouchDbError::Unreachable { url: self.find.clone(), source };
-        let response = self.http.request(request).await.map_err(unreachable)?;
-        if response.status() != StatusCode::OK {
-            return Err(CouchDbError::Status { database, status: response.status() });
+        let unreachable = |source| CouchDbError::Unreachable { url, source };
+        let response = self.http.send(request).await.map_err(unreachable)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Ok((status, Bytes::new()));
         }
-        let body = Limited::new(response.into_body(), self.longest).collect().await;
-        let body = body.map_err(|source| CouchDbError::Body { database, source })?.to_bytes();
-        let found: Found<D> = serde_json::from_slice(&body).map_err(|error| {
-            // Its own text may quote a value.
-            CouchDbError::Format { database, line: error.line(), column: error.column() }
-        })?;
-        Ok(found.docs)
+        let body = self.http.body(response).await.map_err(|source| CouchDbError::Body { database, source })?;
+        Ok((status, body))
     }
-}
-
-/// A pool of connections to the CouchDB that `config` describes.
-pub(super) fn pool(config: &CouchDbConfig) -> Result<Http, InvalidCouchDbConfig> {
-    let mut tcp = HttpConnector::new();
-    tcp.set_connect_timeout(Some(config.limits.connect));
-    tcp.set_nodelay(true);
-    // The wrapper around it decides between http and https.
-    tcp.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new().with_tls_config(tls(&config.url)?).https_or_http().enable_http1();
-    Ok(legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(config.limits.lookups)
-        .build(connector.wrap_connector(tcp)))
-}
-
-/// The system's authorities for an https URL. Reading them costs time and memory, and plain http
-/// asks none.
-fn tls(url: &Uri) -> Result<ClientConfig, InvalidCouchDbConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(InvalidCouchDbConfig::Tls)?;
-    let builder = if url.scheme_str() == Some("https") {
-        builder.with_native_roots().map_err(InvalidCouchDbConfig::Authorities)?
-    } else {
-        builder.with_root_certificates(RootCertStore::empty())
-    };
-    Ok(builder.with_no_client_auth())
 }
 
 fn basic(config: &CouchDbConfig) -> Result<HeaderValue, InvalidCouchDbConfig> {
     let plain = Zeroizing::new(format!("{}:{}", config.user, config.password.expose_secret()));
-    let text = Zeroizing::new(format!("Basic {}", BASE64.encode(plain.as_bytes())));
-    let mut value = HeaderValue::from_str(&text).map_err(|_| InvalidCouchDbConfig::Credentials)?;
-    value.set_sensitive(true);
-    Ok(value)
+    let encoded = Zeroizing::new(BASE64.encode(plain.as_bytes()));
+    authorization("Basic", &encoded).ok_or(InvalidCouchDbConfig::Credentials)
 }

@@ -3,19 +3,24 @@
 
 mod config;
 mod database;
+mod indexes;
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{sync::Semaphore, time::timeout};
 
 use self::database::Database;
 pub use self::{
-    config::{CouchDbConfig, CouchDbLimits, InvalidCouchDbConfig},
+    config::{CouchDbConfig, InvalidCouchDbConfig},
     database::CouchDbError,
+    indexes::{Index, Made},
 };
-use crate::{Credential, Environment, Identity, IdentityProvider, Refusal, UserName, WskToken};
+use crate::{
+    Credential, Environment, Identity, IdentityProvider, Refusal, UserName, WskToken,
+    http_client::{Bounds, Http},
+    lookups::Lookups,
+};
 
 const NAME: &str = "couchdb";
 
@@ -29,8 +34,8 @@ const METADATA: &str = "nuvolaris_users_metadata";
 pub struct CouchDb {
     subjects: Database,
     metadata: Database,
-    limits: CouchDbLimits,
-    lookups: Semaphore,
+    lookups: Lookups,
+    view: bool,
 }
 
 /// `{"subject", "namespaces": [{"name", "uuid", "key"}], "blocked"}`
@@ -72,19 +77,28 @@ impl CouchDb {
     /// # Errors
     /// When the URL is `https` and the system's certificate authorities can't be read.
     pub fn new(config: &CouchDbConfig) -> Result<Self, InvalidCouchDbConfig> {
-        let pool = database::pool(config)?;
+        let limits = config.limits;
+        let bounds = Bounds { connect: limits.connect, idle: limits.lookups, answer: limits.answer };
+        let http = Http::new(&config.url, None, bounds)?;
         Ok(Self {
-            subjects: Database::new(pool.clone(), config, SUBJECTS)?,
-            metadata: Database::new(pool, config, METADATA)?,
-            limits: config.limits,
-            lookups: Semaphore::new(config.limits.lookups),
+            subjects: Database::new(http.clone(), config, SUBJECTS)?,
+            metadata: Database::new(http, config, METADATA)?,
+            lookups: Lookups::new("CouchDB", limits),
+            view: config.view,
         })
     }
 
-    /// Both questions, as one of a bounded number of lookups.
+    /// Makes an index, unless there is one; where something else of its name is, it stays.
+    ///
+    /// # Errors
+    /// When CouchDB doesn't answer, or refuses.
+    pub async fn make(&self, index: &Index) -> Result<Made, CouchDbError> {
+        let database = if index.database == SUBJECTS { &self.subjects } else { &self.metadata };
+        database.make(index).await
+    }
+
+    /// Both questions.
     async fn look_up(&self, token: &WskToken) -> Result<Identity, Refusal> {
-        // It is never closed.
-        let _permit = self.lookups.acquire().await.map_err(Refusal::unavailable)?;
         let subject = self.subject(token).await?.ok_or(Refusal::NotMine)?;
         if subject.blocked == Some(true) {
             return Err(Refusal::Rejected("the subject is blocked"));
@@ -97,12 +111,13 @@ impl CouchDb {
     }
 
     async fn subject(&self, token: &WskToken) -> Result<Option<Subject>, Refusal> {
-        let query = json!({
-            "selector": { "namespaces": { "$elemMatch": { "uuid": token.uuid(), "key": token.key().expose_secret() } } },
-            "fields": ["subject", "namespaces", "blocked"],
-        });
-        let subjects: Vec<Subject> = self.subjects.find(&query).await.map_err(Refusal::unavailable)?;
-        // CouchDB compares by collation, which finds some different texts equal.
+        let subjects: Vec<Subject> = if self.view {
+            self.subjects.view(indexes::VIEW, token.uuid()).await
+        } else {
+            self.subjects.find(&by_token(token)).await
+        }
+        .map_err(Refusal::unavailable)?;
+        // CouchDB compares by collation, which finds some different texts equal; the view knows no key.
         Ok(subjects.into_iter().find(|subject| subject.namespaces.iter().any(|n| token.is(&n.uuid, &n.key))))
     }
 
@@ -122,15 +137,19 @@ impl IdentityProvider for CouchDb {
 
     async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
         let Credential::Wsk(token) = credential else { return Err(Refusal::NotMine) };
-        let deadline = self.limits.lookup;
-        timeout(deadline, self.look_up(token))
-            .await
-            .unwrap_or_else(|_| Err(Refusal::unavailable(CouchDbError::Deadline(deadline))))
+        self.lookups.run(self.look_up(token)).await
     }
 
     async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
         (!matches!(credential, Credential::Wsk(_))).then_some(Err(Refusal::NotMine))
     }
+}
+
+fn by_token(token: &WskToken) -> Value {
+    json!({
+        "selector": { "namespaces": { "$elemMatch": { "uuid": token.uuid(), "key": token.key().expose_secret() } } },
+        "fields": ["subject", "namespaces", "blocked"],
+    })
 }
 
 /// The list as variables; of two with one name the last counts. What isn't text is written as JSON.
