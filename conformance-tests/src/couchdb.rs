@@ -91,6 +91,8 @@ pub fn on_couchdb(launch: Launch) -> Launch {
         .set("COUCHDB_ADMIN_USER", "whisk_admin")
         // The development server asks for none.
         .set("COUCHDB_ADMIN_PASSWORD", "unasked")
+        // Some of these gateways have a file of users, too.
+        .set("KILN_IDENTITY__SHARED_NAMES", "true")
 }
 
 async fn put(database: &str, id: &str, document: &Value) {

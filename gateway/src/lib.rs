@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 mod cors;
 pub mod doors;
+pub(crate) mod identities;
 pub mod ledger;
 mod listener;
 pub mod log;

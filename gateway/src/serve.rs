@@ -2,9 +2,6 @@
 
 use std::{future::Future, io, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
-use secrecy::ExposeSecret as _;
-
-use kiln_auth::{Cached, CouchDb, CouchDbConfig, IdentityProvider, Lifetimes, Providers, ScopeCheck, UsersFile};
 use kiln_backends::{
     BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, InstanceId, StepDeadline,
     buildkit::{Address, Tls},
@@ -15,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::Admission,
     builds::{Builds, Materials, Queue, Runner, RunnerSettings, recover, watch_disk, watch_engine, watch_retention},
-    config::{Config, Engine, Identity, Reload, Steps},
+    config::{Config, Engine, Reload, Steps},
     doors::{
         native::Native,
         openserverless::{Catalog, OpenServerless},
         probes,
     },
+    identities,
     ledger::{Ledger, Lock, Seal},
     listener,
     log::Logs,
@@ -42,7 +40,7 @@ pub struct StartError {
 /// # Errors
 /// When a part can't be set up: the message names it and what to do.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-    let provider = provider(&config.identity)?;
+    let provider = identities::provider(&config.identity)?;
     // Nobody but Kiln has business there: callers' files, keys and logs lie in it.
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -146,7 +144,9 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: impl Into<String>) -> impl FnOnce(E) -> StartError {
+pub(crate) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: impl Into<String>,
+) -> impl FnOnce(E) -> StartError {
     let what = what.into();
     move |source| StartError { what, source: source.into() }
 }
@@ -158,37 +158,6 @@ async fn bind(address: &str, key: &str) -> Result<TcpListener, StartError> {
 /// Where it really listens: the configured port may be 0, which lets the system choose.
 fn address(listener: &TcpListener) -> String {
     listener.local_addr().map_or_else(|e| e.to_string(), |address| address.to_string())
-}
-
-/// The configured identity providers, in their order.
-pub(crate) fn provider(config: &Identity) -> Result<Arc<dyn IdentityProvider>, StartError> {
-    let check =
-        ScopeCheck::decide(config.strict_user_check.as_deref(), config.unchecked_targets, "identity.unchecked_targets");
-    let check = check.map_err(failed("STRICT_USER_CHECK"))?;
-    let mut providers: Vec<Arc<dyn IdentityProvider>> = Vec::new();
-    if let Some(path) = &config.users_file {
-        let users = UsersFile::open(path).map_err(failed(format!("identity.users_file {}", path.display())))?;
-        providers.push(Arc::new(users));
-    }
-    if let Some(couchdb) = &config.couchdb {
-        let password = couchdb.password().map_err(failed("identity.couchdb.password_file"))?;
-        let config = CouchDbConfig::from_variables(|name| match name {
-            "COUCHDB_SERVICE_HOST" => Some(couchdb.host.clone()),
-            "COUCHDB_SERVICE_PORT" => Some(couchdb.port.to_string()),
-            "COUCHDB_ADMIN_USER" => Some(couchdb.user.clone()),
-            "COUCHDB_ADMIN_PASSWORD" => password.as_ref().map(|password| password.expose_secret().to_owned()),
-            _ => None,
-        });
-        let couchdb = CouchDb::new(&config.map_err(failed("identity.couchdb"))?).map_err(failed("identity.couchdb"))?;
-        // The file of users needs no cache: it answers from memory, and sees a change at once.
-        let cached = Cached::new(Arc::new(couchdb), Lifetimes::default());
-        providers.push(Arc::new(cached.map_err(failed("the identity cache"))?));
-    }
-    if providers.is_empty() {
-        let missing = io::Error::other("set identity.users_file (see `kiln user add`) or COUCHDB_SERVICE_HOST");
-        return Err(failed("nobody could call")(missing));
-    }
-    Ok(Arc::new(Providers::new(providers, check)))
 }
 
 /// The configured engine. It needn't answer yet.

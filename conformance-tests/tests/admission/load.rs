@@ -73,6 +73,7 @@ async fn callers_who_must_be_looked_up_wait_in_few_places_and_known_ones_in_none
         .set("COUCHDB_SERVICE_PORT", silent.local_addr().unwrap().port().to_string())
         .set("COUCHDB_ADMIN_USER", "admin")
         .set("COUCHDB_ADMIN_PASSWORD", "password")
+        .set("KILN_IDENTITY__SHARED_NAMES", "true")
         .start()
         .await;
     assert_eq!(kiln.client("devel").get(BUILDS).await.status, 200);

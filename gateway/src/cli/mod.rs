@@ -4,6 +4,7 @@ mod build;
 mod client;
 mod doctor;
 mod follow;
+mod identity;
 mod ledger;
 mod user;
 
@@ -45,6 +46,9 @@ enum Verb {
     /// Look after the file of users
     #[command(subcommand)]
     User(user::Verb),
+    /// Look after identity providers
+    #[command(subcommand)]
+    Identity(identity::Verb),
     /// Check configuration, engine, registry, identity provider and CA, and say what to do
     Doctor(doctor::Args),
     /// Look after the ledger
@@ -87,6 +91,7 @@ pub fn main() -> ExitCode {
             Verb::Status(args) => follow::status(args).await,
             Verb::Logs(args) => follow::logs(args).await,
             Verb::User(verb) => user::run(&verb),
+            Verb::Identity(verb) => identity::run(verb).await,
             Verb::Doctor(args) => doctor::run(&args).await,
             Verb::Ledger(verb) => ledger::run(verb).await,
         }

@@ -19,7 +19,7 @@ use std::{
 use serde::Deserialize;
 
 pub use builds::{Bases, SharedBase, Size, Sizes, Steps};
-pub use identity::{CouchDb, Identity};
+pub use identity::{CouchDb, Identity, Jwt, OpenWhisk};
 pub use limits::{Limits, Rates};
 pub use reload::{Reload, Source};
 

@@ -6,7 +6,6 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 use kiln_auth::{Credential, Refusal, WskToken};
 use kiln_backends::{Capabilities, InstanceId};
-use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -15,6 +14,7 @@ use canary::Reached;
 use super::{ConfigArgs, exit, fail};
 use crate::{
     config::Config,
+    identities::{self, Kind},
     registry::{Authentication, Registries, RegistryClient, RegistryError, destination},
     serve::{self, causes},
 };
@@ -60,7 +60,7 @@ pub(crate) async fn run(args: &Args) -> ExitCode {
     findings.push(authorities(&config));
     findings.extend(engine(&config).await);
     findings.extend(registry(&config).await);
-    findings.push(identity(&config).await);
+    findings.extend(identity(&config).await);
     if let Some(image) = &args.canary {
         findings.push(step_network(&config, image, &args.unreachable).await);
     }
@@ -223,19 +223,45 @@ async fn ping(config: &Config, client: &RegistryClient) -> Finding {
     }
 }
 
-/// Asks the providers about a token that nobody has: a clear no means that they work.
-async fn identity(config: &Config) -> Finding {
+/// Asks each provider what it can be asked without a caller: an issuer for its keys, all others about a
+/// token that nobody has, where a clear no means that they work.
+async fn identity(config: &Config) -> Vec<Finding> {
     const PART: &str = "identity";
-    let provider = match serve::provider(&config.identity) {
-        Ok(provider) => provider,
-        Err(error) => return bad(PART, causes(&error)),
+    let configured = match identities::provider(&config.identity).and_then(|_| identities::configured(&config.identity))
+    {
+        Ok(configured) => configured,
+        Err(error) => return vec![bad(PART, causes(&error))],
     };
-    let Ok(token) = WskToken::generate() else { return bad(PART, "the system has no random numbers") };
-    let token = format!("{}:{}", token.uuid(), token.key().expose_secret());
-    let Ok(credential) = Credential::parse(token.as_bytes()) else { return bad(PART, "a token can't be read") };
-    match timeout(WITHIN, provider.identify(&credential)).await {
-        Ok(Err(Refusal::Unavailable(cause))) => bad(PART, format!("{}; nobody could call", causes(&*cause))),
-        Ok(_) => good(PART, "the providers answer"),
-        Err(_) => bad(PART, format!("no answer within {WITHIN:?}")),
+    let mut findings = Vec::new();
+    for provider in configured {
+        let name = provider.name();
+        let found = match timeout(WITHIN, reached(&provider.kind)).await {
+            Ok(Ok(Reachable::Answers)) => good(PART, format!("{name} answers")),
+            Ok(Ok(Reachable::Keys(0))) => bad(
+                PART,
+                format!("{name}: none of the issuer's keys is for the configured algorithms; nobody could call by it"),
+            ),
+            Ok(Ok(Reachable::Keys(keys))) => good(PART, format!("{name}: {keys} keys can be used")),
+            Ok(Err(error)) => bad(PART, format!("{name}: {error}; nobody could call by it")),
+            Err(_) => bad(PART, format!("{name}: no answer within {WITHIN:?}")),
+        };
+        findings.push(found);
+    }
+    findings
+}
+
+enum Reachable {
+    Answers,
+    Keys(usize),
+}
+
+async fn reached(kind: &Kind) -> Result<Reachable, String> {
+    if let Kind::Jwt(jwt) = kind {
+        return jwt.keys().await.map(Reachable::Keys).map_err(|error| causes(&error));
+    }
+    let token = WskToken::generate().map_err(|_| "the system has no random numbers".to_owned())?;
+    match kind.shared().identify(&Credential::Wsk(token)).await {
+        Err(Refusal::Unavailable(cause)) => Err(causes(&*cause)),
+        _ => Ok(Reachable::Answers),
     }
 }
