@@ -119,6 +119,14 @@ impl Builds {
         self.0.ledger.get(owner, id).await
     }
 
+    /// Whose build this is. For operators: nobody else may learn that there is one.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn owner(&self, id: BuildId) -> Result<Option<UserName>, LedgerError> {
+        Ok(self.0.ledger.load(id).await?.map(|build| build.owner().clone()))
+    }
+
     /// The owner's build of this content.
     ///
     /// # Errors
@@ -158,25 +166,48 @@ impl Builds {
         Ok(Some(reader))
     }
 
-    /// Stops a build of this owner; `None` if there is none, else the state it is in now: one that
-    /// runs ends a little later, one that has ended stays as it is.
+    /// Stops a build of this owner, on behalf of them or of an operator; `None` if there is none, else the
+    /// state it is in now: one that runs ends a little later, one that has ended stays as it is.
     ///
     /// # Errors
     /// When the ledger failed.
-    pub async fn cancel(&self, owner: &UserName, id: BuildId, origin: Origin) -> Result<Option<State>, LedgerError> {
+    pub async fn cancel(
+        &self,
+        owner: &UserName,
+        id: BuildId,
+        by: &UserName,
+        origin: Origin,
+    ) -> Result<Option<State>, LedgerError> {
         let Some(build) = self.0.ledger.get(owner, id).await? else { return Ok(None) };
         if build.state.is_terminal() {
+            if by != owner {
+                let line = audit::Line::by("cancel", by).from(origin).whose(owner);
+                line.build(&id).reason(&"it had ended already").refused();
+            }
             return Ok(Some(build.state));
         }
         // A task of its own: a caller who goes away now must not leave a build that is marked and runs on.
-        let cancelled = tokio::spawn(self.clone().stop(owner.clone(), id, origin)).await;
+        let cancelled = tokio::spawn(self.clone().stop(owner.clone(), id, by.clone(), origin)).await;
         cancelled.map_err(|_| LedgerError::Closed)?
     }
 
-    async fn stop(self, owner: UserName, id: BuildId, origin: Origin) -> Result<Option<State>, LedgerError> {
-        let failure = Failure::new(Reason::CancelledByUser, format!("{owner} cancelled the build"));
+    async fn stop(
+        self,
+        owner: UserName,
+        id: BuildId,
+        by: UserName,
+        origin: Origin,
+    ) -> Result<Option<State>, LedgerError> {
+        // The owner reads it; which operator it was, the audit line says.
+        let who = if by == owner { owner.as_str() } else { "an operator" };
+        let failure = Failure::new(Reason::CancelledByUser, format!("{who} cancelled the build"));
         let found = self.0.ledger.request_cancel(id, failure.clone()).await?;
-        audit::Line::by("cancel", &owner).from(origin).build(&id).done();
+        let line = audit::Line::by("cancel", &by).from(origin).build(&id);
+        if by == owner {
+            line.done()
+        } else {
+            line.whose(&owner).done()
+        }
         // Also for one that waits for an engine: its worker is free again.
         self.0.running.cancel(id);
         if found != Some(State::Queued) {

@@ -3,6 +3,7 @@
 mod base64_text;
 pub mod native;
 pub mod openserverless;
+mod oversight;
 pub mod probes;
 
 use http::Uri;

@@ -22,7 +22,7 @@ use kiln_backends::BuildId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::base64_text::decode;
+use super::{base64_text::decode, oversight};
 use crate::{
     admission::Class,
     builds::{Builds, QueueFull, Receipt, Refused, Request, Submission},
@@ -65,6 +65,11 @@ pub fn routes(native: &Native, guard: &Guard) -> Router {
         .route("/v1/builds/{id}/cancel", guard.protect(Class::Read, post(cancel)))
         .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
         .with_state(native.clone())
+}
+
+#[derive(Debug, Deserialize)]
+struct ListParams {
+    owner: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -157,8 +162,21 @@ fn refusal(refused: &Refused) -> Response {
     }
 }
 
-async fn list(State(Native { builds, .. }): State<Native>, Extension(identity): Extension<Identity>) -> Response {
-    match builds.newest(identity.user(), LIST_AT_MOST).await {
+async fn list(
+    State(Native { builds, .. }): State<Native>,
+    Extension(identity): Extension<Identity>,
+    Extension(origin): Extension<Origin>,
+    params: Result<Query<ListParams>, QueryRejection>,
+) -> Response {
+    let params = match params {
+        Ok(Query(params)) => params,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    let Some(owner) = oversight::named(&identity, params.owner.as_deref()) else {
+        return problem(StatusCode::NOT_FOUND, "no such owner");
+    };
+    oversight::note("list", &identity, origin, &owner, None);
+    match builds.newest(&owner, LIST_AT_MOST).await {
         Ok(builds) => Json(json!({ "builds": builds.iter().map(describe).collect::<Vec<_>>() })).into_response(),
         Err(error) => internal(&error),
     }
@@ -167,10 +185,16 @@ async fn list(State(Native { builds, .. }): State<Native>, Extension(identity): 
 async fn one(
     State(Native { builds, .. }): State<Native>,
     Extension(identity): Extension<Identity>,
+    Extension(origin): Extension<Origin>,
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
     let Some(id) = parsed(id) else { return missing() };
-    match builds.get(identity.user(), id).await {
+    let found = async {
+        let Some(owner) = oversight::owner_of(&builds, &identity, id).await? else { return Ok(None) };
+        let build = builds.get(&owner, id).await?;
+        Ok(build.inspect(|_| oversight::note("read", &identity, origin, &owner, Some(id))))
+    };
+    match found.await {
         Ok(Some(build)) => Json(describe(&build)).into_response(),
         Ok(None) => missing(),
         Err(error) => internal(&error),
@@ -184,7 +208,11 @@ async fn cancel(
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
     let Some(id) = parsed(id) else { return missing() };
-    match builds.cancel(identity.user(), id, origin).await {
+    let cancelled = async {
+        let Some(owner) = oversight::owner_of(&builds, &identity, id).await? else { return Ok(None) };
+        builds.cancel(&owner, id, identity.user(), origin).await
+    };
+    match cancelled.await {
         Ok(Some(state)) => {
             (StatusCode::ACCEPTED, Json(json!({ "id": id.to_string(), "state": state.as_str() }))).into_response()
         }
@@ -197,6 +225,7 @@ async fn cancel(
 async fn log(
     State(Native { builds, .. }): State<Native>,
     Extension(identity): Extension<Identity>,
+    Extension(origin): Extension<Origin>,
     id: Result<Path<String>, PathRejection>,
     params: Result<Query<LogParams>, QueryRejection>,
     headers: HeaderMap,
@@ -207,7 +236,12 @@ async fn log(
         Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
     };
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
-    match builds.log(identity.user(), id, seen.unwrap_or(params.after), params.follow).await {
+    let opened = async {
+        let Some(owner) = oversight::owner_of(&builds, &identity, id).await? else { return Ok(None) };
+        let reader = builds.log(&owner, id, seen.unwrap_or(params.after), params.follow).await?;
+        Ok(reader.inspect(|_| oversight::note("log", &identity, origin, &owner, Some(id))))
+    };
+    match opened.await {
         Ok(Some(reader)) => {
             let events = stream::unfold(reader, |mut reader| async { Some((next(&mut reader).await?, reader)) });
             Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
