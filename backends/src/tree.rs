@@ -14,11 +14,16 @@ use std::{
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
+/// What is read of a file at a time for its hash: few calls, and still in the processor's cache.
+const HASHED_AT_ONCE: usize = 128 * 1024;
+
 /// A build context.
 #[derive(Clone, Debug)]
 pub struct Tree {
     entries: Vec<Entry>,
     data: Data,
+    /// Over a data file only, and only once [`Tree::hashed`] has read it.
+    hash: Option<[u8; 32]>,
 }
 
 /// One file, folder or symbolic link.
@@ -127,35 +132,87 @@ impl Tree {
         }
     }
 
-    /// A hash (SHA-256) of every path, mode, link and byte, for a tree in memory: two trees have the
-    /// same one only if an engine can't tell them apart. `None` over a data file, which would have to
-    /// be read once more.
+    /// What lies below the folder `dir`, as a tree of its own over the same data; `None` where there
+    /// is no such folder.
+    #[must_use]
+    pub fn subtree(&self, dir: &str) -> Option<Self> {
+        if self.get(dir)?.kind != EntryKind::Dir {
+            return None;
+        }
+        let from = self.entries.partition_point(|entry| entry.path.split('/').le(dir.split('/')));
+        let below = |entry: &Entry| {
+            let path = entry.path.strip_prefix(dir)?.strip_prefix('/')?.to_owned();
+            Some(Entry { path, ..entry.clone() })
+        };
+        let entries = self.entries[from..].iter().map_while(below).collect();
+        Some(Self { entries, data: self.data.clone(), hash: None })
+    }
+
+    /// The bytes of all its files together; a file that has several names counts once for each.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let size = |entry: &Entry| if let EntryKind::File { size, .. } = entry.kind { size } else { 0 };
+        self.entries.iter().map(size).fold(0, u64::saturating_add)
+    }
+
+    /// The same tree with its [`Tree::content_hash`], for one over a data file: reads every file
+    /// once, so it blocks. What holds more than `up_to` bytes stays without.
+    ///
+    /// The hash is of the content and not of the bytes as they came: two archives of the same files
+    /// differ in times and order, and an engine shouldn't be sent the second one's files again.
+    ///
+    /// # Errors
+    /// When the data can't be read, or is shorter than the index says.
+    pub fn hashed(mut self, up_to: u64) -> io::Result<Self> {
+        if matches!(self.data, Data::File(_)) && self.size() <= up_to {
+            self.hash = Some(self.hash_content()?);
+        }
+        Ok(self)
+    }
+
+    /// A hash (SHA-256) of every path, mode, link and byte: two trees have the same one only if an
+    /// engine can't tell them apart. `None` over a data file that [`Tree::hashed`] hasn't read.
     #[must_use]
     pub fn content_hash(&self) -> Option<[u8; 32]> {
-        let Data::Memory(bytes) = &self.data else { return None };
+        match self.data {
+            Data::Memory(_) => self.hash_content().ok(),
+            Data::File(_) => self.hash,
+        }
+    }
+
+    fn hash_content(&self) -> io::Result<[u8; 32]> {
         let mut hash = digest::Context::new(&digest::SHA256);
         // Each part behind its length, so that no two trees give the same bytes.
-        let mut part = |part: &[u8]| {
+        let part = |hash: &mut digest::Context, part: &[u8]| {
             hash.update(&(part.len() as u64).to_be_bytes());
             hash.update(part);
         };
+        let mut chunk = vec![0; HASHED_AT_ONCE];
         for entry in &self.entries {
-            part(entry.path.as_bytes());
-            part(&entry.mode.to_be_bytes());
+            part(&mut hash, entry.path.as_bytes());
+            part(&mut hash, &entry.mode.to_be_bytes());
             match &entry.kind {
-                EntryKind::Dir => part(b"dir"),
-                EntryKind::File { offset, size } => {
-                    part(b"file");
-                    let (from, to) = (clamp(*offset, bytes.len()), clamp(offset.saturating_add(*size), bytes.len()));
-                    part(&bytes[from..to]);
+                EntryKind::Dir => part(&mut hash, b"dir"),
+                EntryKind::File { size, .. } => {
+                    part(&mut hash, b"file");
+                    hash.update(&size.to_be_bytes());
+                    let mut reader = self.read(entry);
+                    loop {
+                        match reader.read(&mut chunk) {
+                            Ok(0) => break,
+                            Ok(read) => hash.update(&chunk[..read]),
+                            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                            Err(e) => return Err(e),
+                        }
+                    }
                 }
                 EntryKind::Symlink { target } => {
-                    part(b"symlink");
-                    part(target.as_bytes());
+                    part(&mut hash, b"symlink");
+                    part(&mut hash, target.as_bytes());
                 }
             }
         }
-        hash.finish().as_ref().try_into().ok()
+        hash.finish().as_ref().try_into().map_err(|_| io::ErrorKind::InvalidData.into())
     }
 }
 
@@ -232,13 +289,13 @@ impl TreeBuilder {
     /// The tree, its bytes in memory.
     #[must_use]
     pub fn build(self) -> Tree {
-        Tree { entries: sorted(self.entries), data: Data::Memory(self.data.into()) }
+        Tree { entries: sorted(self.entries), data: Data::Memory(self.data.into()), hash: None }
     }
 
     /// The tree over a data file.
     #[must_use]
     pub fn over(self, data: File) -> Tree {
-        Tree { entries: sorted(self.entries), data: Data::File(Arc::new(data)) }
+        Tree { entries: sorted(self.entries), data: Data::File(Arc::new(data)), hash: None }
     }
 
     fn insert(&mut self, path: &str, mode: u32, kind: EntryKind) -> Result<(), InvalidTree> {
@@ -316,6 +373,33 @@ mod tests {
         assert_eq!(hashes.len(), 10);
         assert!(hashes.contains(&file("a", 0o644, b"x").build().content_hash().unwrap()));
         assert_eq!(Tree::builder().over(tempfile::tempfile().unwrap()).content_hash(), None);
+    }
+
+    #[test]
+    fn a_tree_over_a_file_has_the_hash_of_its_twin_in_memory_once_it_was_read() {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, b"twoone").unwrap();
+        let over = Tree::builder().section("a", 0o644, 3, 3).unwrap().section("d/b", 0o600, 0, 3).unwrap().over(file);
+        let twin = Tree::builder().file("a", 0o644, b"one").unwrap().file("d/b", 0o600, b"two").unwrap().build();
+        assert_eq!(over.clone().hashed(5).unwrap().content_hash(), None, "six bytes are more than five");
+        let hashed = over.hashed(6).unwrap();
+        assert_eq!(hashed.content_hash(), twin.content_hash());
+        assert_eq!(hashed.subtree("d").unwrap().content_hash(), None, "a part isn't the whole");
+    }
+
+    #[test]
+    fn a_folder_of_a_tree_is_a_tree() {
+        let tree = ["a", "b-x", "b/c", "b/d/e", "c"]
+            .iter()
+            .fold(Tree::builder(), |builder, path| builder.file(path, 0o644, path.as_bytes()).unwrap())
+            .build();
+        let below = tree.subtree("b").unwrap();
+        let paths: Vec<_> = below.entries().iter().map(|e| e.path.as_str()).collect();
+        assert_eq!(paths, ["c", "d", "d/e"]);
+        let mut text = String::new();
+        below.read(below.get("d/e").unwrap()).read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), below.size()), ("b/d/e", 8));
+        assert!(tree.subtree("a").is_none() && tree.subtree("x").is_none());
     }
 
     #[test]
