@@ -1,6 +1,7 @@
 //! How often an address may fail to prove who calls, and how many lines of the log that takes.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -17,31 +18,38 @@ use crate::{
 /// A credential that can't be used, that nobody knows or that is rejected is a failure. That
 /// somebody shows none isn't: it costs no question and can't be a guess; nor is it one that the
 /// provider can't say.
-#[derive(Debug)]
-pub struct Attempts(PerKey<IpAddr>);
+pub struct Attempts {
+    failures: PerKey<IpAddr>,
+    lines: Arc<Bucket>,
+}
+
+/// Lines about failures, from all addresses together: a flood that comes from everywhere mustn't fill
+/// the log either. One address alone meets its own bound first.
+const LINES: Rate = Rate::of(600, 1_200);
 
 /// One address's failures.
 pub(crate) struct Caller {
     origin: Option<Origin>,
     failures: Arc<Bucket>,
+    lines: Arc<Bucket>,
 }
 
 impl Attempts {
     /// Lets each address fail so often.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self(PerKey::new("failures", rate))
+        Self { failures: PerKey::new("failures", rate), lines: Arc::new(Bucket::new("lines", LINES)) }
     }
 
     /// Another rate from now on; one that differs forgives what has failed.
     pub fn set(&self, rate: Rate) {
-        self.0.set(rate);
+        self.failures.set(rate);
     }
 
     /// The caller at this place. Those of nowhere are one caller.
     pub(crate) fn of(&self, origin: Option<Origin>) -> Caller {
         let address = origin.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |origin| origin.from);
-        Caller { origin, failures: self.0.bucket(network(address)) }
+        Caller { origin, failures: self.failures.bucket(network(address)), lines: Arc::clone(&self.lines) }
     }
 }
 
@@ -77,6 +85,17 @@ impl Caller {
     }
 
     fn line(&self, reason: &str) {
-        audit::Line::of("authenticate", "unknown").from(self.origin).reason(&reason).refused();
+        let line = |reason| audit::Line::of("authenticate", "unknown").from(self.origin).reason(&reason).refused();
+        if self.lines.take().is_ok() {
+            line(reason);
+        } else if self.lines.may_say() {
+            line("too many failed attempts from everywhere; not all of them are logged for a minute");
+        }
+    }
+}
+
+impl fmt::Debug for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempts").field("failures", &self.failures).finish_non_exhaustive()
     }
 }

@@ -203,3 +203,20 @@ async fn a_flood_of_failures_takes_few_lines() {
     assert_eq!(log.lines().count(), 4, "{log}");
     assert!(log.lines().last().unwrap().contains("aren't logged for a minute"), "{log}");
 }
+
+#[tokio::test]
+async fn a_flood_from_everywhere_takes_few_lines_too() {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(lines.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let gate = gate(3, 1);
+    for address in 0..3000_u32 {
+        let from = std::net::Ipv4Addr::from_bits(address).to_string();
+        let _ = send_through(&gate, &["nobody:key"], &from).await;
+    }
+    let log = String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap();
+    // Some more may come while the test runs, ten in each second.
+    let count = log.lines().count();
+    assert!((1200..2000).contains(&count), "{count} lines");
+    assert_eq!(log.lines().filter(|line| line.contains("from everywhere")).count(), 1);
+}
