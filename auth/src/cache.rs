@@ -1,7 +1,10 @@
 //! Remembers for seconds what a provider said, so that a database isn't asked on every request.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,11 +26,23 @@ const REFUSED_ENTRIES: u64 = 8 * 1024;
 ///
 /// Callers that show the same credential at the same time share one question. That a provider was
 /// unavailable is not kept.
+///
+/// An identity that is used in the second half of its lifetime is asked about anew beside the request:
+/// whoever calls steadily never waits for the provider, and never stands in line with strangers.
 pub struct Cached {
     inner: Arc<dyn IdentityProvider>,
     key: hmac::Key,
-    proved: Cache<Fingerprint, Identity>,
+    half: Duration,
+    proved: Cache<Fingerprint, Proved>,
     refused: Cache<Fingerprint, Refusal>,
+}
+
+/// A proved identity, since when, and whether it is being asked about anew.
+#[derive(Clone)]
+struct Proved {
+    identity: Identity,
+    since: Instant,
+    asked: Arc<AtomicBool>,
 }
 
 /// How long answers are kept.
@@ -67,14 +82,15 @@ impl Cached {
     pub fn new(inner: Arc<dyn IdentityProvider>, lifetimes: Lifetimes) -> Result<Self, Unspecified> {
         let proved = Cache::builder()
             .max_capacity(PROVED_BYTES)
-            .weigher(|_, identity: &Identity| identity.weight())
+            .weigher(|_, proved: &Proved| proved.identity.weight())
             .time_to_live(lifetimes.proved)
             .expire_after(WithCredential)
             .build();
         let refused = Cache::builder().max_capacity(REFUSED_ENTRIES).time_to_live(lifetimes.refused).build();
         let mut secret = Zeroizing::new([0; 32]);
         rand::fill(secret.as_mut())?;
-        Ok(Self { inner, key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()), proved, refused })
+        let (key, half) = (hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()), lifetimes.proved / 2);
+        Ok(Self { inner, key, half, proved, refused })
     }
 
     fn fingerprint(&self, credential: &Credential) -> Fingerprint {
@@ -97,15 +113,33 @@ impl Cached {
         fingerprint
     }
 
-    async fn held(&self, fingerprint: &Fingerprint) -> Option<Result<Identity, Refusal>> {
-        if let Some(identity) = self.proved.get(fingerprint).await {
-            return Some(Ok(identity));
+    async fn held(&self, fingerprint: Fingerprint, credential: &Credential) -> Option<Result<Identity, Refusal>> {
+        let Some(proved) = self.proved.get(&fingerprint).await else {
+            return self.refused.get(&fingerprint).await.map(Err);
+        };
+        if proved.since.elapsed() >= self.half && !proved.asked.swap(true, Ordering::Relaxed) {
+            self.ask_anew(fingerprint, credential.clone(), Arc::clone(&proved.asked));
         }
-        self.refused.get(fingerprint).await.map(Err)
+        Some(Ok(proved.identity))
+    }
+
+    /// Asks beside the request. While the provider is unavailable the old answer stands to its end.
+    fn ask_anew(&self, fingerprint: Fingerprint, credential: Credential, asked: Arc<AtomicBool>) {
+        let (inner, proved, refused) = (Arc::clone(&self.inner), self.proved.clone(), self.refused.clone());
+        tokio::spawn(async move {
+            match inner.identify(&credential).await {
+                Ok(identity) => proved.insert(fingerprint, Proved::now(identity)).await,
+                Err(Refusal::Unavailable(_)) => asked.store(false, Ordering::Relaxed),
+                Err(refusal) => {
+                    refused.insert(fingerprint, refusal).await;
+                    proved.invalidate(&fingerprint).await;
+                }
+            }
+        });
     }
 
     /// Asks the provider, unless a question that ended just before was answered with a refusal.
-    async fn look_up(&self, fingerprint: Fingerprint, credential: &Credential) -> Result<Identity, Refusal> {
+    async fn look_up(&self, fingerprint: Fingerprint, credential: &Credential) -> Result<Proved, Refusal> {
         if let Some(refusal) = self.refused.get(&fingerprint).await {
             return Err(refusal);
         }
@@ -113,7 +147,13 @@ impl Cached {
         if let Err(refusal @ (Refusal::NotMine | Refusal::Rejected(_))) = &answer {
             self.refused.insert(fingerprint, refusal.clone()).await;
         }
-        answer
+        answer.map(Proved::now)
+    }
+}
+
+impl Proved {
+    fn now(identity: Identity) -> Self {
+        Self { identity, since: Instant::now(), asked: Arc::default() }
     }
 }
 
@@ -129,25 +169,42 @@ impl IdentityProvider for Cached {
             return answer;
         }
         let fingerprint = self.fingerprint(credential);
-        if let Some(answer) = self.held(&fingerprint).await {
+        if let Some(answer) = self.held(fingerprint, credential).await {
             return answer;
         }
         let flight = self.look_up(fingerprint, credential);
-        self.proved.try_get_with(fingerprint, flight).await.map_err(|refusal| Refusal::clone(&refusal))
+        let answer = self.proved.try_get_with(fingerprint, flight).await;
+        answer.map(|proved| proved.identity).map_err(|refusal| Refusal::clone(&refusal))
     }
 
     async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
         match self.inner.recall(credential).await {
-            None => self.held(&self.fingerprint(credential)).await,
+            None => self.held(self.fingerprint(credential), credential).await,
             known => known,
         }
     }
 }
 
-impl Expiry<Fingerprint, Identity> for WithCredential {
-    fn expire_after_create(&self, _: &Fingerprint, identity: &Identity, _: Instant) -> Option<Duration> {
+impl WithCredential {
+    fn rest(proved: &Proved) -> Option<Duration> {
         // An instant that has passed already is as good as now: the next caller asks again.
-        identity.expires().map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
+        proved.identity.expires().map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+}
+
+impl Expiry<Fingerprint, Proved> for WithCredential {
+    fn expire_after_create(&self, _: &Fingerprint, proved: &Proved, _: Instant) -> Option<Duration> {
+        Self::rest(proved)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Fingerprint,
+        proved: &Proved,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Self::rest(proved)
     }
 }
 
@@ -274,6 +331,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_calls_steadily_is_asked_about_beside_the_request_and_once_at_a_time() {
+        let long = Duration::from_secs(600);
+        for answer in [Ok("devel"), Err(Refusal::NotMine)] {
+            let lifetimes = Lifetimes { proved: long, refused: long };
+            let (inner, cached) = cached(answer.clone(), lifetimes);
+            inner.gate.forget_permits(Semaphore::MAX_PERMITS);
+            let devel = Identity::new(UserName::parse("devel").unwrap(), "counting");
+            let old = Proved { since: Instant::now().checked_sub(long / 2).unwrap(), ..Proved::now(devel) };
+            cached.proved.insert(cached.fingerprint(&token("u:k")), old).await;
+            for _ in 0..100 {
+                assert!(cached.recall(&token("u:k")).await.unwrap().is_ok(), "nobody waits");
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(inner.asked.load(Ordering::SeqCst), 1);
+            inner.gate.add_permits(1);
+            let seen = async {
+                while cached.recall(&token("u:k")).await.unwrap().is_ok() != answer.is_ok() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(10), seen).await.unwrap();
+            assert_eq!(inner.asked.load(Ordering::SeqCst), 1);
+        }
+    }
+
+    #[tokio::test]
     async fn unavailability_is_not_kept() {
         let (inner, cached) = cached(Err(Refusal::unavailable(std::io::Error::other("down"))), Lifetimes::default());
         for asked in 1..=3 {
@@ -295,7 +378,8 @@ mod tests {
     async fn a_flood_of_bad_tokens_neither_grows_memory_nor_pushes_good_ones_out() {
         let (_, cached) = cached(Err(Refusal::NotMine), Lifetimes::default());
         let good = cached.fingerprint(&token("good:k"));
-        cached.proved.insert(good, Identity::new(UserName::parse("devel").unwrap(), "counting")).await;
+        let devel = Identity::new(UserName::parse("devel").unwrap(), "counting");
+        cached.proved.insert(good, Proved::now(devel)).await;
         for index in 0..3 * REFUSED_ENTRIES {
             assert!(cached.identify(&token(&format!("u{index}:k"))).await.is_err());
         }

@@ -272,6 +272,30 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_is_accepted_is_ascii_and_is_accepted_again(value in "([bB]asic |[bB]earer |)[ -~é\u{7f}]{0,60}(:|\\.)[!-~é]{0,40}") {
+            let again = |text: String| Credential::parse(text.as_bytes());
+            match Credential::parse(value.as_bytes()) {
+                Err(_) => {}
+                Ok(Credential::Wsk(token)) => {
+                    let quoted = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+                    let key = token.key().expose_secret();
+                    let same = again(format!("{}:{}", quoted(&token.uuid), quoted(key)));
+                    prop_assert!(value.is_ascii() && matches!(same, Ok(Credential::Wsk(t)) if t.is(&token.uuid, &token.key)));
+                }
+                Ok(Credential::Jwt(token)) => {
+                    let same = again(format!("Bearer {}", token.reveal()));
+                    prop_assert!(value.is_ascii() && matches!(same, Ok(Credential::Jwt(t)) if t.reveal() == token.reveal()));
+                }
+            }
+        }
+
+        #[test]
+        fn a_token_in_compact_form_comes_back(token in "[A-Za-z0-9_-]{1,30}\\.[A-Za-z0-9_-]{1,30}\\.[A-Za-z0-9_-]{1,30}") {
+            let Ok(Credential::Jwt(read)) = Credential::parse(format!("Bearer {token}").as_bytes()) else { panic!("{token}") };
+            prop_assert_eq!(read.reveal(), token);
+        }
+
+        #[test]
         fn no_bytes_make_it_panic(value in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = Credential::parse(&value);
         }

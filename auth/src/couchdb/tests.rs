@@ -60,7 +60,7 @@ async fn double(subjects: Answer, metadata: Answer) -> (CouchDbConfig, Asked) {
         while let Ok((stream, _)) = listener.accept().await {
             let (subjects, metadata, record) = (subjects.clone(), metadata.clone(), Arc::clone(&record));
             let answer = move |request: Request<Incoming>| {
-                let about_subjects = request.uri().path() == "/nuvolaris_subjects/_find";
+                let about_subjects = request.uri().path().starts_with("/nuvolaris_subjects/");
                 let answer = if about_subjects { subjects.clone() } else { metadata.clone() };
                 reply(request, answer, Arc::clone(&record))
             };
@@ -72,9 +72,9 @@ async fn double(subjects: Answer, metadata: Answer) -> (CouchDbConfig, Asked) {
 
 async fn reply(request: Request<Incoming>, answer: Answer, record: Asked) -> io::Result<Response<Full<Bytes>>> {
     let (parts, body) = request.into_parts();
-    let query = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+    let query = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap_or_default();
     let authorization = parts.headers[AUTHORIZATION].to_str().unwrap().to_owned();
-    record.lock().unwrap().push((parts.uri.path().to_owned(), authorization, query));
+    record.lock().unwrap().push((parts.uri.to_string(), authorization, query));
     match answer {
         Answer::Reply(status, body) => Ok(Response::builder().status(status).body(body.into()).unwrap()),
         Answer::Silence => std::future::pending().await,
@@ -119,6 +119,46 @@ async fn a_known_token_is_proved_with_both_environments() {
     assert_eq!(asked[0].2["selector"], json!({ "namespaces": { "$elemMatch": { "uuid": "u", "key": "k" } } }));
     assert_eq!((asked[1].0.as_str(), asked[1].1.as_str()), ("/nuvolaris_users_metadata/_find", admin));
     assert_eq!(asked[1].2["selector"], json!({ "login": { "$eq": "Devel" } }));
+}
+
+#[tokio::test]
+async fn the_view_is_asked_for_the_uuid_and_the_key_is_compared_here() {
+    let rows = |key: &str| {
+        let doc = json!({ "subject": "Devel", "namespaces": [{ "uuid": "u\"&", "key": key }] });
+        Answer::Reply(200, json!({ "rows": [{ "id": "x", "doc": null }, { "id": "Devel", "doc": doc }] }).to_string())
+    };
+    for (subjects, proved) in [(rows("canary"), true), (rows("Canary"), false), (docs(json!([])), false)] {
+        let (config, asked) = double(subjects, metadata()).await;
+        let couchdb = CouchDb::new(&CouchDbConfig { view: true, ..config }).unwrap();
+        let answer = couchdb.identify(&Credential::parse(b"u\"&:canary").unwrap()).await;
+        assert_eq!(answer.is_ok(), proved);
+        let (path, _, query) = asked.lock().unwrap()[0].clone();
+        assert_eq!(path, "/nuvolaris_subjects/_design/kiln/_view/tokens?include_docs=true&key=%22u%5C%22%26%22");
+        assert_eq!(query, Value::Null);
+        let long = Credential::parse(format!("{}:canary", "u".repeat(129)).as_bytes()).unwrap();
+        let before = asked.lock().unwrap().len();
+        assert!(matches!(couchdb.identify(&long).await, Err(Refusal::NotMine)));
+        assert_eq!(asked.lock().unwrap().len(), before);
+    }
+}
+
+#[tokio::test]
+async fn indexes_are_made_once_and_anothers_left_alone() {
+    let there = |views: Value| json!({ "views": views }).to_string();
+    let [login, view] = Index::all();
+    for (status, answer, index, made) in [
+        (200, json!({ "result": "created" }).to_string(), &login, Made::Created),
+        (200, json!({ "result": "exists" }).to_string(), &login, Made::Exists),
+        (201, json!({ "ok": true }).to_string(), &view, Made::Created),
+    ] {
+        let (config, _) = double(Answer::Reply(status, answer.clone()), Answer::Reply(status, answer)).await;
+        assert_eq!(CouchDb::new(&config).unwrap().make(index).await.unwrap(), made);
+    }
+    for (status, body) in [(500, "canary".to_owned()), (401, there(json!({}))), (409, there(json!({})))] {
+        let (config, _) = double(Answer::Reply(status, body.clone()), Answer::Reply(status, body)).await;
+        let error = CouchDb::new(&config).unwrap().make(&view).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("answers {status}")), "{error}");
+    }
 }
 
 #[tokio::test]
