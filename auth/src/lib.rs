@@ -51,6 +51,8 @@ pub mod provider;
 #[cfg(feature = "providers")]
 pub mod rate;
 #[cfg(feature = "providers")]
+pub mod signature;
+#[cfg(feature = "providers")]
 pub mod users_file;
 
 pub use scope::{InvalidTarget, InvalidUserName, OutOfScope, Scope, ScopedTarget, Target, UserName};
