@@ -85,7 +85,8 @@ pub(crate) fn configured(config: &Identity) -> Result<Vec<Provider>, StartError>
 
 /// How to reach CouchDB, as its variables would say.
 pub(crate) fn couchdb_config(couchdb: &config::CouchDb) -> Result<CouchDbConfig, StartError> {
-    let password = couchdb.password().map_err(failed("identity.couchdb.password_file"))?;
+    let path = couchdb.password_file.as_deref().unwrap_or(Path::new(""));
+    let password = couchdb.password().map_err(failed(format!("identity.couchdb.password_file {}", path.display())))?;
     let config = CouchDbConfig::from_variables(|name| match name {
         "COUCHDB_SERVICE_HOST" => Some(couchdb.host.clone()),
         "COUCHDB_SERVICE_PORT" => Some(couchdb.port.to_string()),

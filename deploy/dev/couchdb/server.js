@@ -15,7 +15,7 @@ app.use(
     overrideMode: {
       include: [
         'routes/root', 'routes/db', 'routes/all-dbs', 'routes/documents', 'routes/bulk-get', 'routes/bulk-docs',
-        'routes/all-docs', 'routes/changes', 'routes/revs-diff', 'routes/find', 'routes/404',
+        'routes/all-docs', 'routes/changes', 'routes/revs-diff', 'routes/find', 'routes/views', 'routes/404',
       ],
     },
   }),

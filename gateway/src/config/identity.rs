@@ -151,3 +151,28 @@ impl std::fmt::Debug for CouchDb {
         write!(f, "CouchDb({}@{}:{})", self.user, self.host, self.port)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{config::Config, identities};
+
+    #[test]
+    fn every_example_can_be_read() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/identity");
+        let mut examples = 0;
+        for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+            if file.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            let config = toml::from_str::<Config>(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            // Their files are elsewhere; what is wrong with their settings would be said first.
+            if let Err(error) = identities::provider(&config.identity) {
+                let said = crate::serve::causes(&error);
+                assert!(said.contains("/etc/kiln") || said.contains("/run/secrets"), "{}: {said}", file.display());
+            }
+            examples += 1;
+        }
+        assert_eq!(examples, 6);
+    }
+}
