@@ -124,3 +124,17 @@ async fn refused(error: &io::Error) {
     tracing::warn!(%error, "a connection was not accepted");
     tokio::time::sleep(AFTER_REFUSAL).await;
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_may_leave_what_was_sent_to_it_unread_for_so_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        bound_unread(&stream);
+        let millis = rustix::net::sockopt::tcp_user_timeout(&stream).unwrap();
+        assert_eq!(u128::from(millis), UNREAD_AT_MOST.as_millis());
+    }
+}
