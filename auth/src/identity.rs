@@ -65,7 +65,7 @@ impl Identity {
 
     /// Lets the user read and cancel what others build, because configuration says so.
     #[must_use]
-    pub(crate) fn as_operator(mut self) -> Self {
+    pub(crate) fn into_operator(mut self) -> Self {
         self.operator = true;
         self
     }

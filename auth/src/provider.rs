@@ -78,7 +78,7 @@ impl Providers {
 
     /// The identity with what configuration decides about it.
     fn decided(&self, identity: Identity) -> Identity {
-        let identity = if self.operators.include(&identity) { identity.as_operator() } else { identity };
+        let identity = if self.operators.include(&identity) { identity.into_operator() } else { identity };
         if self.scope_check == ScopeCheck::Off { identity.unbounded() } else { identity }
     }
 }

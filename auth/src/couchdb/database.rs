@@ -24,7 +24,7 @@ pub enum CouchDbError {
     #[error("CouchDB at {url} can't be reached; is COUCHDB_SERVICE_HOST right, and is it up?")]
     Unreachable {
         /// Where it should be.
-        url: Uri,
+        url: String,
         /// What happened.
         source: legacy::Error,
     },
@@ -162,13 +162,13 @@ impl Database {
         let url: Uri = text.parse().map_err(|_| CouchDbError::Url { database })?;
         let mut request = Request::new(Full::from(body.map(Value::to_string).unwrap_or_default()));
         *request.method_mut() = method;
-        request.uri_mut().clone_from(&url);
+        *request.uri_mut() = url;
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, self.authorization.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
 
-        let unreachable = |source| CouchDbError::Unreachable { url, source };
+        let unreachable = |source| CouchDbError::Unreachable { url: self.root.clone(), source };
         let response = self.http.send(request).await.map_err(unreachable)?;
         let status = response.status();
         if !status.is_success() {

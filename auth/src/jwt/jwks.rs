@@ -44,7 +44,7 @@ pub(super) struct Jwks {
 /// Where a set comes from.
 pub(super) enum Source {
     /// A web server.
-    Url { http: Http, url: Uri, bearer_token_file: Option<PathBuf> },
+    Url { http: Box<Http>, url: Uri, bearer_token_file: Option<PathBuf> },
     /// A file.
     File(PathBuf),
 }
@@ -56,7 +56,7 @@ pub enum JwksError {
     #[error("the keys at {url} can't be reached")]
     Unreachable {
         /// Where they should be.
-        url: Uri,
+        url: String,
         /// What happened.
         source: legacy::Error,
     },
@@ -64,7 +64,7 @@ pub enum JwksError {
     #[error("{url} answers {status} about keys")]
     Status {
         /// Who was asked.
-        url: Uri,
+        url: String,
         /// The answer's status.
         status: StatusCode,
     },
@@ -72,7 +72,7 @@ pub enum JwksError {
     #[error("the keys of {url} can't be read")]
     Body {
         /// Who was asked.
-        url: Uri,
+        url: String,
         /// What happened.
         source: BoxError,
     },
@@ -240,12 +240,12 @@ async fn get(http: &Http, url: &Uri, bearer: Option<&std::path::Path>) -> Result
         let value = value.ok_or_else(|| JwksError::BearerToken(path.to_owned()))?;
         request.headers_mut().insert(AUTHORIZATION, value);
     }
-    let unreachable = |source| JwksError::Unreachable { url: url.clone(), source };
+    let unreachable = |source| JwksError::Unreachable { url: url.to_string(), source };
     let response = http.send(request).await.map_err(unreachable)?;
     if response.status() != StatusCode::OK {
-        return Err(JwksError::Status { url: url.clone(), status: response.status() });
+        return Err(JwksError::Status { url: url.to_string(), status: response.status() });
     }
-    http.body(response).await.map_err(|source| JwksError::Body { url: url.clone(), source })
+    http.body(response).await.map_err(|source| JwksError::Body { url: url.to_string(), source })
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ impl Keys {
             }
             KeySource::Url { url, ca, bearer_token_file } => {
                 let bounds = Bounds { connect: CONNECT, idle: 1, answer: LONGEST };
-                let http = Http::new(url, ca.as_deref(), bounds)?;
+                let http = Box::new(Http::new(url, ca.as_deref(), bounds)?);
                 let (url, bearer_token_file) = (url.clone(), bearer_token_file.clone());
                 Ok(Self::Set(Jwks::new(Source::Url { http, url, bearer_token_file }, allowed, config.times)))
             }

@@ -69,7 +69,9 @@ async fn the_one_namespace_of_a_token_may_call_and_all_else_may_not() {
             assert_eq!(parts(&answer), (expected.0, expected.1, expected.2), "{token} {path}");
         }
     }
-    for reason in ["several namespaces", "has no namespace", "can't be the name of a repository", "no list of namespaces"] {
+    for reason in
+        ["several namespaces", "has no namespace", "can't be the name of a repository", "no list of namespaces"]
+    {
         let said = |line: &Value| line["fields"]["reason"].as_str().is_some_and(|text| text.contains(reason));
         kiln.line(Duration::from_secs(10), said).await;
     }
