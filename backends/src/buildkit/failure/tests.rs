@@ -46,7 +46,13 @@ pub(crate) fn spec() -> BuildSpec {
         sources: SourceRules::default(),
         registry_auth: Arc::new(Nobody),
         secrets: BTreeMap::new(),
-        limits: Limits { deadline: Duration::from_secs(1), memory: None, cpu_millis: None, processes: None, step_deadline: None },
+        limits: Limits {
+            deadline: Duration::from_secs(1),
+            memory: None,
+            cpu_millis: None,
+            processes: None,
+            step_deadline: None,
+        },
     }
 }
 
