@@ -65,7 +65,8 @@ enum Data {
 /// Collects a tree. Folders that entries need are added.
 #[derive(Debug, Default)]
 pub struct TreeBuilder {
-    entries: BTreeMap<Vec<String>, (u32, EntryKind)>,
+    /// By path, its slashes as NULs: byte order is then depth-first order.
+    entries: BTreeMap<String, (u32, EntryKind)>,
     data: Vec<u8>,
 }
 
@@ -268,6 +269,18 @@ impl TreeBuilder {
         Ok(self)
     }
 
+    /// Adds a folder, or gives one that its entries have added its mode.
+    ///
+    /// # Errors
+    /// When the path isn't a relative, clean one, or is taken by something else.
+    pub fn dir(mut self, path: &str, mode: u32) -> Result<Self, InvalidTree> {
+        match self.entries.get_mut(&key(path)) {
+            Some((there, EntryKind::Dir)) => *there = mode & 0o7777,
+            _ => self.insert(path, mode, EntryKind::Dir)?,
+        }
+        Ok(self)
+    }
+
     /// Adds a symbolic link.
     ///
     /// # Errors
@@ -300,26 +313,29 @@ impl TreeBuilder {
 
     fn insert(&mut self, path: &str, mode: u32, kind: EntryKind) -> Result<(), InvalidTree> {
         let invalid = |fault| InvalidTree { path: path.to_owned(), fault };
-        let components: Vec<String> = path.split('/').map(str::to_owned).collect();
-        if components.iter().any(|c| matches!(c.as_str(), "" | "." | "..") || c.contains('\0')) {
+        if path.contains('\0') || path.split('/').any(|component| matches!(component, "" | "." | "..")) {
             return Err(invalid("not a clean relative path"));
         }
-        for depth in 1..components.len() {
-            let parent = self.entries.entry(components[..depth].to_vec()).or_insert((0o755, EntryKind::Dir));
+        for (end, _) in path.match_indices('/') {
+            let parent = self.entries.entry(key(&path[..end])).or_insert((0o755, EntryKind::Dir));
             if parent.1 != EntryKind::Dir {
                 return Err(invalid("lies below something that is no folder"));
             }
         }
-        if self.entries.insert(components, (mode & 0o7777, kind)).is_some() {
+        if self.entries.insert(key(path), (mode & 0o7777, kind)).is_some() {
             return Err(invalid("is there twice"));
         }
         Ok(())
     }
 }
 
+fn key(path: &str) -> String {
+    path.replace('/', "\0")
+}
+
 /// Component-wise order is depth-first order.
-fn sorted(entries: BTreeMap<Vec<String>, (u32, EntryKind)>) -> Vec<Entry> {
-    entries.into_iter().map(|(path, (mode, kind))| Entry { path: path.join("/"), mode, kind }).collect()
+fn sorted(entries: BTreeMap<String, (u32, EntryKind)>) -> Vec<Entry> {
+    entries.into_iter().map(|(key, (mode, kind))| Entry { path: key.replace('\0', "/"), mode, kind }).collect()
 }
 
 #[cfg(test)]
@@ -331,6 +347,17 @@ mod tests {
         let tree = Tree::builder().file("b-x", 0o644, b"").unwrap().file("b/c", 0o644, b"").unwrap().build();
         let paths: Vec<_> = tree.entries().iter().map(|e| e.path.as_str()).collect();
         assert_eq!(paths, ["b", "b/c", "b-x"]);
+    }
+
+    #[test]
+    fn a_folder_has_its_own_mode_whether_it_comes_before_or_after_its_entries() {
+        let before = Tree::builder().dir("d", 0o700).unwrap().file("d/x", 0o644, b"").unwrap();
+        let after = Tree::builder().file("d/x", 0o644, b"").unwrap().dir("d", 0o40_700).unwrap();
+        for tree in [before.build(), after.build()] {
+            assert_eq!(tree.get("d").unwrap().mode, 0o700);
+        }
+        assert!(Tree::builder().file("d", 0o644, b"").unwrap().dir("d", 0o755).is_err());
+        assert!(Tree::builder().dir("../d", 0o755).is_err());
     }
 
     #[test]
