@@ -18,5 +18,6 @@ pub mod metrics;
 pub mod recipes;
 pub mod registry;
 mod rescue;
+pub mod sealed;
 pub mod serve;
 pub mod stack;
