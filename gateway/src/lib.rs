@@ -5,6 +5,7 @@
 //! run what its recipe made, and commits the tag; the [`log`] keeps what the engine said.
 
 pub mod admission;
+pub mod archive;
 pub mod builds;
 pub mod cli;
 pub mod config;

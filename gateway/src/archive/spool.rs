@@ -1,0 +1,227 @@
+//! A body on its way to disk: written once, hashed on the way, in a file without a name.
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use kiln_auth::{
+    UserName,
+    signature::{SignatureMismatch, Verifier},
+};
+use kiln_backends::Tree;
+use tokio::{sync::mpsc, task::JoinError};
+use tokio_util::sync::CancellationToken;
+use tower::BoxError;
+
+use super::{Compression, Limits, UnpackError, index::index};
+
+/// Chunks that wait for the disk or the hash. A server's chunk is some 400 KiB at most.
+const WAITING: usize = 8;
+
+/// Where bodies are kept while they are builds.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    dir: PathBuf,
+    limits: Limits,
+}
+
+/// A body on disk whose signature is right. Gone when dropped.
+#[derive(Debug)]
+pub struct Spooled {
+    file: File,
+    length: u64,
+    spool: Spool,
+}
+
+/// The body isn't there. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// Larger than bodies may be.
+    #[error("the body is larger than {0} bytes; leave files out, or compress it")]
+    TooLarge(u64),
+    /// The caller broke it off.
+    #[error("the body ended before its end")]
+    Body(#[source] BoxError),
+    /// The wrong signature.
+    #[error(transparent)]
+    Signature(#[from] SignatureMismatch),
+    /// The disk refuses.
+    #[error("the body can't be spooled")]
+    Spool(#[from] io::Error),
+}
+
+// === impl Spool ===
+
+impl Spool {
+    /// Keeps bodies below `dir`, which is there.
+    #[must_use]
+    pub fn new(dir: PathBuf, limits: Limits) -> Self {
+        Self { dir, limits }
+    }
+
+    /// Writes a body to disk while the verifier hashes it, if there is one, and says whose it is.
+    ///
+    /// Disk and hash work side by side, and the slower one slows the sender. Not synced: a build
+    /// whose caller waits ends with this process.
+    ///
+    /// # Errors
+    /// When the body is too large, broken off, or signed by nobody who may.
+    pub async fn receive<S, E>(
+        &self,
+        body: S,
+        verifier: Option<Verifier>,
+    ) -> Result<(Spooled, Option<UserName>), ReceiveError>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+        E: Into<BoxError>,
+    {
+        let (to_disk, chunks) = mpsc::channel(WAITING);
+        let dir = self.dir.clone();
+        // Both end when their sender is dropped, with this future at the latest.
+        let disk = tokio::task::spawn_blocking(move || write(&tempfile::tempfile_in(dir)?, chunks));
+        let hash = verifier.map(|verifier| {
+            let (to_hash, chunks) = mpsc::channel(WAITING);
+            (to_hash, tokio::task::spawn_blocking(move || hash(verifier, chunks)))
+        });
+        let (to_hash, hash) = hash.unzip();
+
+        let mut body = std::pin::pin!(body);
+        let mut length = 0_u64;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| ReceiveError::Body(error.into()))?;
+            length = length.saturating_add(chunk.len() as u64);
+            if length > self.limits.body {
+                return Err(ReceiveError::TooLarge(self.limits.body));
+            }
+            if let Some(to_hash) = &to_hash {
+                let _ = to_hash.send(chunk.clone()).await;
+            }
+            if to_disk.send(chunk).await.is_err() {
+                break;
+            }
+        }
+        drop((to_disk, to_hash));
+        let file = disk.await.map_err(stopped)??;
+        let signer = match hash {
+            Some(hash) => Some(hash.await.map_err(stopped)??),
+            None => None,
+        };
+        Ok((Spooled { file, length, spool: self.clone() }, signer))
+    }
+}
+
+fn write(file: &File, mut chunks: mpsc::Receiver<Bytes>) -> io::Result<File> {
+    let mut to = file;
+    while let Some(chunk) = chunks.blocking_recv() {
+        to.write_all(&chunk)?;
+    }
+    file.try_clone()
+}
+
+fn hash(mut verifier: Verifier, mut chunks: mpsc::Receiver<Bytes>) -> Result<UserName, SignatureMismatch> {
+    while let Some(chunk) = chunks.blocking_recv() {
+        verifier.update(&chunk);
+    }
+    verifier.finish()
+}
+
+/// A blocking task ends early only with the runtime, or by a panic.
+fn stopped(error: JoinError) -> io::Error {
+    io::Error::other(error)
+}
+
+// === impl Spooled ===
+
+impl Spooled {
+    /// Bytes of the body as it came.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The tree of the archive. Dropping the future ends the work soon, and the file with it.
+    ///
+    /// # Errors
+    /// When the archive is at fault, or the disk.
+    pub async fn unpack(self) -> Result<Tree, UnpackError> {
+        let cancel = CancellationToken::new();
+        let _guard = cancel.clone().drop_guard();
+        tokio::task::spawn_blocking(move || self.unpack_now(&cancel)).await.map_err(stopped)?
+    }
+
+    /// Blocks.
+    pub(super) fn unpack_now(self, cancel: &CancellationToken) -> Result<Tree, UnpackError> {
+        let Self { file, length, spool: Spool { dir, limits } } = self;
+        let mut head = [0; Compression::LOOKS_AT];
+        let known = usize::try_from(length).unwrap_or(usize::MAX).min(head.len());
+        file.read_exact_at(&mut head[..known], 0)?;
+        let (file, length) = match Compression::detect(&head[..known]) {
+            None => (file, length),
+            Some(compression) => {
+                let plain = tempfile::tempfile_in(dir)?;
+                let length = compression.decompress(&file, &plain, &limits, cancel)?;
+                (plain, length)
+            }
+        };
+        let tree = index(&file, length, &limits, cancel)?;
+        Ok(tree.over(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, time::SystemTime};
+
+    use futures_util::stream;
+    use kiln_auth::signature::{Keys, Signature, Signer};
+
+    use super::*;
+
+    /// The contract's vector.
+    const BODY: &[u8] = b"Store this string";
+    const SIGNATURE: &str = "sha256=e5be64930d119f5f805ff9b7d435197d2a3b54118c51d38365af6c3cb48ce24f";
+
+    fn verifier(dir: &Path) -> Verifier {
+        let key = dir.join("payload-secret");
+        fs::write(&key, "key-goes-here\n").unwrap();
+        let headers = http::HeaderMap::from_iter([("x-build-signature".parse().unwrap(), SIGNATURE.parse().unwrap())]);
+        let signature = Signature::from_headers(&headers, SystemTime::now()).unwrap().unwrap();
+        let signer = Signer { user: UserName::parse("openfaas").unwrap(), keys: vec![key] };
+        Keys::read(&[signer]).unwrap().verifier(&signature)
+    }
+
+    fn body(chunks: &[&'static [u8]]) -> impl Stream<Item = Result<Bytes, io::Error>> {
+        stream::iter(chunks.iter().map(|chunk| Ok(Bytes::from_static(chunk))).collect::<Vec<_>>())
+    }
+
+    #[tokio::test]
+    async fn a_body_is_kept_if_it_is_signed_and_nothing_of_it_otherwise() {
+        let (dir, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let spool = Spool::new(dir.path().to_owned(), Limits { body: 17, ..Limits::default() });
+        let (spooled, signer) =
+            spool.receive(body(&[&BODY[..5], b"", &BODY[5..]]), Some(verifier(keys.path()))).await.unwrap();
+        assert_eq!((spooled.length(), signer.unwrap().as_str()), (17, "openfaas"));
+        let mut kept = [0; 17];
+        spooled.file.read_exact_at(&mut kept, 0).unwrap();
+        assert_eq!(kept, BODY);
+
+        let changed = spool.receive(body(&[b"Store this strinG"]), Some(verifier(keys.path()))).await;
+        assert!(matches!(changed, Err(ReceiveError::Signature(_))));
+        let large = spool.receive(body(&[BODY, b"!"]), Some(verifier(keys.path()))).await;
+        assert!(matches!(large, Err(ReceiveError::TooLarge(17))));
+        let broken = stream::iter([Ok(Bytes::from_static(BODY)), Err(io::Error::from(io::ErrorKind::ConnectionReset))]);
+        assert!(matches!(spool.receive(broken, None).await, Err(ReceiveError::Body(_))));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a body has no name");
+    }
+
+    #[tokio::test]
+    async fn a_spool_that_is_not_there_is_no_fault_of_the_caller() {
+        let spool = Spool::new("/nonexistent".into(), Limits::default());
+        assert!(matches!(spool.receive(body(&[BODY]), None).await, Err(ReceiveError::Spool(_))));
+    }
+}
