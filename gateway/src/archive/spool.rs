@@ -14,14 +14,17 @@ use kiln_auth::{
     signature::{SignatureMismatch, Verifier},
 };
 use kiln_backends::Tree;
-use tokio::{sync::mpsc, task::JoinError};
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
 use super::{Compression, Limits, UnpackError, index::index};
 
-/// Chunks that wait for the disk or the hash. A server's chunk is some 400 KiB at most.
-const WAITING: usize = 8;
+/// What is written and hashed at a time: large enough that handing it over costs nothing beside it.
+/// Twice as much waits in memory at most.
+const BATCH: usize = 1024 * 1024;
+/// Chunks of a batch, however small they are.
+const CHUNKS: usize = 1024;
 
 /// Where bodies are kept while they are builds.
 #[derive(Clone, Debug)]
@@ -66,8 +69,9 @@ impl Spool {
 
     /// Writes a body to disk while the verifier hashes it, if there is one, and says whose it is.
     ///
-    /// Disk and hash work side by side, and the slower one slows the sender. Not synced: a build
-    /// whose caller waits ends with this process.
+    /// Disk and hash work side by side, and the slower one slows the sender. They hold a thread only
+    /// while they work: many slow senders must not take all of them. Not synced: a build whose caller
+    /// waits ends with this process.
     ///
     /// # Errors
     /// When the body is too large, broken off, or signed by nobody who may.
@@ -80,17 +84,13 @@ impl Spool {
         S: Stream<Item = Result<Bytes, E>>,
         E: Into<BoxError>,
     {
-        let (to_disk, chunks) = mpsc::channel(WAITING);
         let dir = self.dir.clone();
-        // Both end when their sender is dropped, with this future at the latest.
-        let disk = tokio::task::spawn_blocking(move || write(&tempfile::tempfile_in(dir)?, chunks));
-        let hash = verifier.map(|verifier| {
-            let (to_hash, chunks) = mpsc::channel(WAITING);
-            (to_hash, tokio::task::spawn_blocking(move || hash(verifier, chunks)))
-        });
-        let (to_hash, hash) = hash.unzip();
+        let disk = tokio::task::spawn_blocking(move || tempfile::tempfile_in(dir));
+        let hash = verifier.map(|verifier| tokio::task::spawn_blocking(move || verifier));
+        let mut work = Work { disk, hash };
 
         let mut body = std::pin::pin!(body);
+        let (mut batch, mut batched) = (Vec::new(), 0);
         let mut length = 0_u64;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| ReceiveError::Body(error.into()))?;
@@ -98,36 +98,51 @@ impl Spool {
             if length > self.limits.body {
                 return Err(ReceiveError::TooLarge(self.limits.body));
             }
-            if let Some(to_hash) = &to_hash {
-                let _ = to_hash.send(chunk.clone()).await;
-            }
-            if to_disk.send(chunk).await.is_err() {
-                break;
+            batched += chunk.len();
+            batch.push(chunk);
+            if batched >= BATCH || batch.len() >= CHUNKS {
+                work = work.then(std::mem::take(&mut batch)).await?;
+                batched = 0;
             }
         }
-        drop((to_disk, to_hash));
-        let file = disk.await.map_err(stopped)??;
-        let signer = match hash {
-            Some(hash) => Some(hash.await.map_err(stopped)??),
-            None => None,
-        };
+        let (file, verifier) = work.then(batch).await?.done().await?;
+        let signer = verifier.map(Verifier::finish).transpose()?;
         Ok((Spooled { file, length, spool: self.clone() }, signer))
     }
 }
 
-fn write(file: &File, mut chunks: mpsc::Receiver<Bytes>) -> io::Result<File> {
-    let mut to = file;
-    while let Some(chunk) = chunks.blocking_recv() {
-        to.write_all(&chunk)?;
-    }
-    file.try_clone()
+/// A batch on its way to disk and through the hash.
+struct Work {
+    disk: JoinHandle<io::Result<File>>,
+    hash: Option<JoinHandle<Verifier>>,
 }
 
-fn hash(mut verifier: Verifier, mut chunks: mpsc::Receiver<Bytes>) -> Result<UserName, SignatureMismatch> {
-    while let Some(chunk) = chunks.blocking_recv() {
-        verifier.update(&chunk);
+impl Work {
+    /// Waits for this batch and begins with the next.
+    async fn then(self, batch: Vec<Bytes>) -> io::Result<Self> {
+        let (mut file, verifier) = self.done().await?;
+        let hash = verifier.map(|mut verifier| {
+            let batch = batch.clone();
+            tokio::task::spawn_blocking(move || {
+                batch.iter().for_each(|chunk| verifier.update(chunk));
+                verifier
+            })
+        });
+        let disk = tokio::task::spawn_blocking(move || {
+            batch.iter().try_for_each(|chunk| file.write_all(chunk))?;
+            Ok(file)
+        });
+        Ok(Self { disk, hash })
     }
-    verifier.finish()
+
+    async fn done(self) -> io::Result<(File, Option<Verifier>)> {
+        let file = self.disk.await.map_err(stopped)??;
+        let verifier = match self.hash {
+            Some(hash) => Some(hash.await.map_err(stopped)?),
+            None => None,
+        };
+        Ok((file, verifier))
+    }
 }
 
 /// A blocking task ends early only with the runtime, or by a panic.
