@@ -54,6 +54,12 @@ impl TrustedProxies {
         address
     }
 
+    /// Who is counted for connections from this peer: nobody for a proxy, behind which many are.
+    #[must_use]
+    pub fn crowd(&self, peer: IpAddr) -> Option<IpAddr> {
+        (!self.trust(peer)).then(|| network(peer))
+    }
+
     fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }

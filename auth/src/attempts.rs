@@ -15,9 +15,9 @@ use crate::{
 
 /// Failed attempts by address; an IPv6 caller is a /64.
 ///
-/// A credential that can't be used, that nobody knows or that is rejected is a failure. That
-/// somebody shows none isn't: it costs no question and can't be a guess; nor is it one that the
-/// provider can't say.
+/// A credential that can't be used, that nobody knows or that is rejected is a failure, and so is one
+/// about which the provider can't say: questions without an answer cost it most. That somebody shows
+/// none isn't: it costs no question and can't be a guess.
 pub struct Attempts {
     failures: PerKey<IpAddr>,
     lines: Arc<Bucket>,
@@ -73,6 +73,8 @@ impl Caller {
     /// Notes that the provider couldn't say. An outage is told of once for each address, not for
     /// each request.
     pub(crate) fn unanswered(&self, reason: &str) {
+        // Whether there was one left shows with the next attempt.
+        let _ = self.failures.take();
         if self.failures.may_say() {
             self.line(reason);
         }

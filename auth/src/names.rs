@@ -50,7 +50,7 @@ impl Naming {
     /// When two of them could, and that isn't meant.
     pub fn decide(providers: &[(&str, Option<&str>)], shared: bool) -> Result<Vec<Self>, InvalidNaming> {
         for (index, &(one, prefix)) in providers.iter().enumerate() {
-            if prefix.is_some_and(|prefix| UserName::parse(&format!("{prefix}x")).is_err()) {
+            if prefix.is_some_and(|prefix| prefix.is_empty() || UserName::parse(&format!("{prefix}x")).is_err()) {
                 return Err(InvalidNaming::Prefix(one.to_owned()));
             }
             for &(other, others) in providers.iter().skip(index + 1).filter(|_| !shared) {
@@ -131,8 +131,8 @@ mod tests {
             (&[("a", Some("x-")), ("b", Some("x-"))], false, Some("begin alike")),
             (&[("a", Some("x-")), ("b", Some("x-y-"))], false, Some("begin alike")),
             (&[("a", Some("x-")), ("b", Some("x-"))], true, None),
-            (&[("a", Some(""))], false, None),
-            (&[("a", Some("")), ("b", Some("b-"))], false, Some("begin alike")),
+            (&[("a", Some(""))], false, Some("can't begin a user name")),
+            (&[("a", None), ("b", Some(""))], true, Some("can't begin a user name")),
             (&[("a", Some("A-"))], true, Some("can't begin a user name")),
             (&[("a", Some("-"))], false, Some("can't begin a user name")),
             (&[("a", Some("x/"))], false, Some("can't begin a user name")),

@@ -70,6 +70,9 @@ pub(crate) fn configured(config: &Identity) -> Result<Vec<Provider>, StartError>
             let twin = format!("{:?} has the same issuer, and a token's issuer decides who is asked", twin.name);
             return Err(failed(what())(twin));
         }
+        if config.jwt.iter().any(|other| other.name == jwt.name && !std::ptr::eq(other, jwt)) {
+            return Err(failed(what())("another issuer has the same name, by which operators are told apart"));
+        }
         let config = jwt_config(jwt)?;
         let kind = Kind::Jwt(Arc::new(kiln_auth::Jwt::new(&config).map_err(failed(what()))?));
         providers.push(Provider { prefix: jwt.prefix.clone(), kind });

@@ -13,7 +13,7 @@ use hyper_util::{
     },
     service::TowerToHyperService,
 };
-use kiln_auth::Peer;
+use kiln_auth::{Peer, Places};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -22,6 +22,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+
+use crate::admission::Admission;
 
 /// From the connection, or the last answer, to the end of a request's head.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
@@ -32,6 +34,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long a peer may leave what was sent to it unread or unacknowledged. Without it a follower that
 /// is gone, or reads nothing, keeps its stream's place for as long as the system tries: 15 minutes, or ever.
 const UNREAD_AT_MOST: Duration = Duration::from_secs(60);
+/// Connections at once, however many descriptors there are: one with half a head holds 55 KiB.
+const CONNECTIONS_AT_MOST: usize = 8 * 1024;
 /// Descriptors that connections leave for the ledger, logs, engine and registries.
 const LEFT_FREE: u64 = 256;
 /// How long to wait after the system refused a connection, out of descriptors for one.
@@ -39,14 +43,22 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 /// How long open requests may go on once `stop` has fired.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Serves `router` on `listener` until `stop` fires.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves `router` on `listener` until `stop` fires; with `admission` no address but a proxy's holds more
+/// than half of the connections.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    admission: Option<Admission>,
+    stop: CancellationToken,
+) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
     // A peer that answers no ping is gone, or was never there.
     server.http2().timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_EVERY);
     server.http1().max_buf_size(HEAD_AT_MOST);
-    let places = Arc::new(Semaphore::new(connections()));
+    let most = connections();
+    let places = Arc::new(Semaphore::new(most));
+    let crowds = Places::new(most / 2);
     let graceful = GracefulShutdown::new();
     loop {
         // Beyond what there are descriptors for, callers wait outside; a silent one leaves its place soon.
@@ -64,10 +76,16 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             },
             () = stop.cancelled() => break,
         };
+        let crowd = admission.as_ref().and_then(|admission| admission.crowd(peer.ip()));
+        let of_crowd = crowd.map(|crowd| crowds.take(crowd));
+        // Closed at once: who holds so many open is answered on those.
+        if matches!(of_crowd, Some(None)) {
+            continue;
+        }
         let connection = handle(server.clone(), graceful.watcher(), router.clone(), stream, Peer(peer.ip()));
         tokio::spawn(async move {
             connection.await;
-            drop(place);
+            drop((place, of_crowd));
         });
     }
     drop(listener);
@@ -108,7 +126,7 @@ fn bound_unread(stream: &TcpStream) {
     let _ = (stream, UNREAD_AT_MOST);
 }
 
-/// How many connections there are descriptors for, once the soft limit is raised to the hard one.
+/// How many connections there are memory and descriptors for, once the soft limit is raised to the hard one.
 fn connections() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -117,7 +135,7 @@ fn connections() -> usize {
     }
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = most.saturating_sub(LEFT_FREE).max(LEFT_FREE / 2);
-    usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS)
+    usize::try_from(most).unwrap_or(CONNECTIONS_AT_MOST).min(CONNECTIONS_AT_MOST)
 }
 
 async fn refused(error: &io::Error) {

@@ -98,9 +98,10 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let guard = Guard::new(provider, admission.clone());
     let router = stack::public(&door, &native, &guard, metrics.clone());
     tracing::info!(listen = %address(&public), admin = %address(&admin), recovered, "kiln serves");
-    tasks.spawn(reload.run(move |limits| admission.apply(limits), draining.clone()));
-    tasks.spawn(listener::serve(public, router, closing.clone()));
-    tasks.spawn(listener::serve(admin, probes::admin_routes(metrics, builds.clone()), closing.clone()));
+    let reloaded = admission.clone();
+    tasks.spawn(reload.run(move |limits| reloaded.apply(limits), draining.clone()));
+    tasks.spawn(listener::serve(public, router, Some(admission), closing.clone()));
+    tasks.spawn(listener::serve(admin, probes::admin_routes(metrics, builds.clone()), None, closing.clone()));
     let settings = RunnerSettings {
         concurrency: config.limits.concurrency,
         deadline: config.limits.deadline,

@@ -105,7 +105,9 @@ pub fn public(openserverless: &OpenServerless, native: &Native, guard: &Guard, m
                 .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
                 // Before the trace, so that no span ever shows a credential.
                 .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
-                .layer(TraceLayer::new_for_http().make_span_with(span))
+                // Metrics count failures, and whoever meets one says so: a line for each would be a way to
+                // fill the log.
+                .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
                 // Before whatever may fail, so that errors are answered in the right dialect, and lines
                 // say where from.

@@ -23,7 +23,8 @@ pub use standing::{Exceeded, Standing};
 /// Buckets kept at once, at some 400 bytes each. A caller whose bucket gave way to others' starts
 /// with a full one, which takes that many others within its own [`IDLE_AT_MOST`].
 const BUCKETS: u64 = 8 * 1024;
-/// A bucket that nobody asked for so long has filled again, or is as good as full.
+/// A bucket that nobody asked for so long is forgotten. A rate fills one within that time, so nobody
+/// gains by it.
 const IDLE_AT_MOST: Duration = Duration::from_secs(600);
 /// The largest burst: times a minute, in nanoseconds, it still fits what the buckets count with.
 const BURST_AT_MOST: u32 = 1_000_000;
@@ -48,7 +49,10 @@ struct Numbers {
 
 /// The numbers make no rate.
 #[derive(Debug, thiserror::Error)]
-#[error("a rate is per_minute = 1 to {RATE_AT_MOST} and burst = 1 to {BURST_AT_MOST}")]
+#[error(
+    "a rate is per_minute = 1 to {RATE_AT_MOST} and burst = 1 to {BURST_AT_MOST}, and at most what {} minutes give",
+    IDLE_AT_MOST.as_secs() / 60
+)]
 pub struct InvalidRate(());
 
 /// A bucket for each key, all of one rate, which may change.
@@ -89,7 +93,8 @@ impl TryFrom<Numbers> for Rate {
     fn try_from(Numbers { per_minute, burst }: Numbers) -> Result<Self, InvalidRate> {
         let rate = Self::of(per_minute, burst);
         let within = (rate.per_minute.get(), rate.burst.get()) == (per_minute, burst);
-        within.then_some(rate).ok_or(InvalidRate(()))
+        let fills = rate.interval().saturating_mul(burst) <= IDLE_AT_MOST;
+        (within && fills).then_some(rate).ok_or(InvalidRate(()))
     }
 }
 
@@ -145,6 +150,8 @@ mod tests {
             ("per_minute = 60000001\nburst = 1", false),
             ("per_minute = 1\nburst = 1000001", false),
             ("per_minute = -1\nburst = 1", false),
+            ("per_minute = 1\nburst = 10", true),
+            ("per_minute = 1\nburst = 11", false),
             ("per_minute = 1", false),
             ("per_minute = 1\nburst = 1\nper_second = 1", false),
         ] {

@@ -122,6 +122,12 @@ impl Admission {
         }
     }
 
+    /// Who is counted for connections from this peer; nobody for a trusted proxy.
+    #[must_use]
+    pub fn crowd(&self, peer: IpAddr) -> Option<IpAddr> {
+        self.proxies.read().unwrap_or_else(PoisonError::into_inner).crowd(peer)
+    }
+
     /// The address that a request comes from.
     #[must_use]
     pub fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    num::{NonZeroU32, NonZeroU64},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -171,9 +172,9 @@ impl Attempt<'_> {
             secrets: secrets(materials.trust.as_ref()),
             limits: Limits {
                 deadline: self.deadline,
-                memory: size.memory,
-                cpu_millis: size.cpu_millis,
-                processes: size.processes,
+                memory: size.memory.map(NonZeroU64::get),
+                cpu_millis: size.cpu_millis.map(NonZeroU32::get),
+                processes: size.processes.map(NonZeroU32::get),
                 step_deadline: size.step_deadline,
             },
         };

@@ -28,9 +28,12 @@ pub(crate) async fn run(verb: Verb) -> ExitCode {
         let folder = folder.display();
         return fail(1, &format!("there is no ledger in {folder}; name the gateway's data_dir, or set KILN_DATA_DIR"));
     }
-    if to.exists() {
+    // A link that leads nowhere counts, too: the copy would be written there.
+    if to.symlink_metadata().is_ok() {
         return fail(1, &format!("{} exists, and a backup overwrites nothing; name another file", to.display()));
     }
+    // Callers' files and the key that keeps tenants apart are in it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     match Ledger::backup(&folder, &to).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),

@@ -112,9 +112,13 @@ async fn serve(args: &ConfigArgs) -> ExitCode {
     }
 }
 
-/// Log lines: text for a terminal, JSON otherwise; `KILN_LOG` filters them.
+/// Log lines: text for a terminal, JSON otherwise; `KILN_LOG` filters them, but not who did what.
 fn trace() {
     let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = match "kiln::audit=info".parse() {
+        Ok(audit) => filter.add_directive(audit),
+        Err(_) => filter,
+    };
     let registry = tracing_subscriber::registry().with(filter);
     if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).init();

@@ -1,6 +1,11 @@
 //! `[bases]`, `[steps]` and `[sizes]`: what builds may be based on, what their steps are given, and how much of it.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -58,11 +63,11 @@ pub struct Sizes {
 #[serde(deny_unknown_fields, default)]
 pub struct Size {
     /// Memory of a step, bytes, where the engine can enforce it.
-    pub memory: Option<u64>,
+    pub memory: Option<NonZeroU64>,
     /// Thousandths of a processor, where the engine can enforce it.
-    pub cpu_millis: Option<u32>,
+    pub cpu_millis: Option<NonZeroU32>,
     /// Processes of a step, where the engine can enforce it.
-    pub processes: Option<u32>,
+    pub processes: Option<NonZeroU32>,
     /// How long one step may take.
     #[serde(deserialize_with = "optional_duration")]
     pub step_deadline: Option<Duration>,

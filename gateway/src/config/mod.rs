@@ -271,7 +271,7 @@ fn merge(under: &mut toml::Table, over: toml::Table) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{num::NonZeroU64, time::Duration};
 
     use super::*;
 
@@ -313,7 +313,8 @@ mod tests {
         assert!(load(&[]).unwrap().sizes.get(None).is_some());
         let large = ("KILN_SIZES__CLASSES__LARGE__MEMORY", "4294967296");
         let config = load(&[large, ("KILN_SIZES__DEFAULT", "large")]).unwrap();
-        assert_eq!(config.sizes.get(None).and_then(|size| size.memory), Some(4 << 30));
+        assert_eq!(config.sizes.get(None).and_then(|size| size.memory).map(NonZeroU64::get), Some(4 << 30));
+        assert!(load(&[("KILN_SIZES__CLASSES__STANDARD__MEMORY", "0")]).is_err());
         assert!(config.sizes.get(Some("huge")).is_none());
         assert!(matches!(load(&[large]), Err(ConfigError::NoDefaultSize { .. })));
     }

@@ -13,12 +13,15 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{builds::Builds, metrics::Metrics};
 
 /// How long an answer of `/readyz` holds: each one is a write to the ledger, and anybody may ask.
 const READY_FOR: Duration = Duration::from_secs(1);
+
+/// How long the ledger may take for that write; a disk that takes longer accepts no builds.
+const LEDGER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What `/readyz` knows, and since when.
 #[derive(Clone)]
@@ -71,7 +74,7 @@ impl Ready {
         match *last {
             Some((at, writable)) if at.elapsed() < READY_FOR => writable,
             _ => {
-                let writable = self.builds.check().await.is_ok();
+                let writable = matches!(timeout(LEDGER_WITHIN, self.builds.check()).await, Ok(Ok(())));
                 *last = Some((Instant::now(), writable));
                 writable
             }

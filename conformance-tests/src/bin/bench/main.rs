@@ -21,6 +21,8 @@ use tokio::runtime::Builder;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// The argument with which only the stack is measured.
+const STACK_ONLY: &str = "stack";
 /// How long the gateways are left alone before their memory is looked at, at first and at last.
 const AFTER_START: Duration = Duration::from_secs(3);
 const AFTER_WORK: Duration = Duration::from_secs(60);
@@ -31,8 +33,18 @@ fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some(memory::CONTEXT_MODE) => measuring()?.block_on(memory::build_large_context()),
         Some(echo::ECHO_MODE) => Builder::new_multi_thread().enable_all().build()?.block_on(echo::serve()),
+        Some(STACK_ONLY) => measuring()?.block_on(measure_stack()),
         _ => measuring()?.block_on(measure()),
     }
+}
+
+/// What changes with every layer, in half a minute.
+async fn measure_stack() -> Result<()> {
+    let mut report = Report::default();
+    stack::measure(&Gateway::without_engine().await?, &mut report).await?;
+    tokens::flood(&mut report).await?;
+    println!("{report}");
+    Ok(())
 }
 
 async fn measure() -> Result<()> {

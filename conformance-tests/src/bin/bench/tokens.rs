@@ -34,9 +34,9 @@ use crate::{
 const TOGETHER: usize = 1000;
 /// Bad tokens, each from an address of its own, and who sends them.
 const BAD: usize = 1_000_000;
-const SENDERS: usize = 16;
+const SENDERS: u32 = 16;
 /// Bad tokens a second while a valid caller is timed; the machine's cores are the senders' too.
-const FLOOD: usize = 2_000;
+const FLOOD: u32 = 2_000;
 /// Requests of the valid caller in a round, and the time between two.
 const VALID: usize = 1_000;
 const BETWEEN: Duration = Duration::from_millis(5);
@@ -83,7 +83,7 @@ pub(crate) async fn flood(report: &mut Report) -> Result<()> {
     let before = valid(&gateway).await?;
     let memory = memory::resident(gateway.pid())?;
     let sent = Arc::new(AtomicUsize::new(0));
-    let paced = Duration::from_secs(1) * u32::try_from(SENDERS)? / u32::try_from(FLOOD)?;
+    let paced = Duration::from_secs(1) * SENDERS / FLOOD;
     let mut senders = flooding(&gateway, &sent, paced).await?;
     let during = valid(&gateway).await?;
     senders.shutdown().await;
@@ -117,11 +117,13 @@ async fn flooding(
     between: Duration,
 ) -> Result<JoinSet<std::io::Result<()>>> {
     let mut senders = JoinSet::new();
-    for _ in 0..SENDERS {
+    for sender in 0..SENDERS {
         let (gateway, sent) = (Arc::clone(gateway), Arc::clone(sent));
         let mut wire = Wire::connect(&gateway.address).await?;
+        // One after the other: all at once would be a burst and a pause.
+        let first = time::Instant::now() + between * sender / SENDERS;
         senders.spawn(async move {
-            let mut ticks = time::interval(between.max(Duration::from_nanos(1)));
+            let mut ticks = time::interval_at(first, between.max(Duration::from_nanos(1)));
             loop {
                 let number = sent.fetch_add(1, Ordering::Relaxed);
                 if number >= BAD {
