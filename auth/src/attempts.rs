@@ -27,8 +27,8 @@ pub struct Attempts {
 /// the log either. One address alone meets its own bound first.
 const LINES: Rate = Rate::of(600, 1_200);
 
-/// One address's failures.
-pub(crate) struct Caller {
+/// One address's failures, for whoever proves callers: the layer, or a door whose bodies are signed.
+pub struct Caller {
     origin: Option<Origin>,
     failures: Arc<Bucket>,
     lines: Arc<Bucket>,
@@ -47,7 +47,8 @@ impl Attempts {
     }
 
     /// The caller at this place. Those of nowhere are one caller.
-    pub(crate) fn of(&self, origin: Option<Origin>) -> Caller {
+    #[must_use]
+    pub fn of(&self, origin: Option<Origin>) -> Caller {
         let address = origin.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |origin| origin.from);
         Caller { origin, failures: self.failures.bucket(network(address)), lines: Arc::clone(&self.lines) }
     }
@@ -55,7 +56,10 @@ impl Attempts {
 
 impl Caller {
     /// Whether one more attempt may be made.
-    pub(crate) fn may_try(&self) -> Result<(), Exceeded> {
+    ///
+    /// # Errors
+    /// When too many have failed; says when to come back.
+    pub fn may_try(&self) -> Result<(), Exceeded> {
         self.failures.peek().inspect_err(|_| self.say_no_more())
     }
 
@@ -63,7 +67,7 @@ impl Caller {
     ///
     /// Those that come side by side may be more than are left, by as many as may ask a provider at
     /// once: whether an attempt fails is known at its end only.
-    pub(crate) fn failed(&self, reason: &str) {
+    pub fn failed(&self, reason: &str) {
         match self.failures.take() {
             Ok(_) => self.line(reason),
             Err(_) => self.say_no_more(),
@@ -93,6 +97,12 @@ impl Caller {
         } else if self.lines.may_say() {
             line("too many failed attempts from everywhere; not all of them are logged for a minute");
         }
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("origin", &self.origin).finish_non_exhaustive()
     }
 }
 

@@ -77,9 +77,10 @@ impl Identity {
         self
     }
 
-    /// Lifts the bounds of the scope, for an installation that checks none.
+    /// Lifts the bounds of the scope, for an installation that checks none, or a caller who by
+    /// configuration may name everything.
     #[must_use]
-    pub(crate) fn unbounded(mut self) -> Self {
+    pub fn unbounded(mut self) -> Self {
         self.scope = Scope::unbounded(self.scope.owner().clone());
         self
     }

@@ -11,13 +11,13 @@ use std::{
 use http::{Request, Response};
 use tower::{BoxError, Layer, Service, layer::layer_fn};
 
-use super::PerKey;
+use super::{Exceeded, PerKey, Standing};
 use crate::{Identity, Origin, UserName, audit};
 
 /// Lets each user through as often as their rate says.
 ///
 /// An answer goes out with the `RateLimit` fields; a request beyond the rate is an
-/// [`Exceeded`](super::Exceeded), boxed, for whoever answers errors. It stands below
+/// [`Exceeded`], boxed, for whoever answers errors. It stands below
 /// [`Authenticate`](crate::Authenticate): a request without an identity is an error.
 #[derive(Clone)]
 pub struct RateLimit<S> {
@@ -55,8 +55,8 @@ where
         let Some(user) = request.extensions().get::<Identity>().map(Identity::user) else {
             return Box::pin(async { Err(Unidentified.into()) });
         };
-        let bucket = self.rates.bucket(user.clone());
-        match bucket.take() {
+        let origin = request.extensions().get::<Origin>().copied();
+        match self.rates.admit(user, origin) {
             Ok(standing) => {
                 let answer = self.inner.call(request);
                 Box::pin(async move {
@@ -65,15 +65,24 @@ where
                     Ok(answer)
                 })
             }
-            Err(exceeded) => {
-                if bucket.may_say() {
-                    let origin = request.extensions().get::<Origin>().copied();
-                    let reason = "beyond the rate; further refusals of this user aren't logged for a minute";
-                    audit::Line::by(self.rates.name, user).from(origin).reason(&reason).refused();
-                }
-                Box::pin(async move { Err(exceeded.into()) })
-            }
+            Err(exceeded) => Box::pin(async move { Err(exceeded.into()) }),
         }
+    }
+}
+
+impl PerKey<UserName> {
+    /// Takes one from the user's bucket, and says how many are left.
+    ///
+    /// # Errors
+    /// When there is none; the audit line about it comes once a minute.
+    pub fn admit(&self, user: &UserName, origin: Option<Origin>) -> Result<Standing, Exceeded> {
+        let bucket = self.bucket(user.clone());
+        bucket.take().inspect_err(|_| {
+            if bucket.may_say() {
+                let reason = "beyond the rate; further refusals of this user aren't logged for a minute";
+                audit::Line::by(self.name, user).from(origin).reason(&reason).refused();
+            }
+        })
     }
 }
 
