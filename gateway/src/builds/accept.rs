@@ -89,6 +89,16 @@ impl Builds {
     /// # Errors
     /// See [`Refused`].
     pub async fn accept(&self, submission: Submission) -> Result<Receipt, Refused> {
+        let (origin, id) = (submission.origin, BuildId::new());
+        let (build, place) = self.admit(submission, id)?;
+        // A task of its own: a caller who goes away now must not leave a build that is in the
+        // ledger and in no queue.
+        let recorded = tokio::spawn(self.clone().record(build, place, origin)).await;
+        recorded.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Holds a place in the queue for a submission.
+    pub(super) fn admit(&self, submission: Submission, id: BuildId) -> Result<(NewBuild, Place), Refused> {
         let shared = &self.0;
         if !shared.accepting.load(Ordering::Relaxed) {
             return Err(Refused::Stopping);
@@ -96,9 +106,7 @@ impl Builds {
         if !shared.disk_free.load(Ordering::Relaxed) {
             return Err(Refused::DiskFull);
         }
-        let owner = submission.target.owner().clone();
-        let place = shared.queue.reserve(&owner)?;
-        let id = BuildId::new();
+        let place = shared.queue.reserve(submission.target.owner())?;
         let sealed = if submission.owner_settings.is_empty() {
             None
         } else {
@@ -115,13 +123,10 @@ impl Builds {
             sealed,
             accepted_at: Timestamp::now(),
         };
-        // A task of its own: a caller who goes away now must not leave a build that is in the
-        // ledger and in no queue.
-        let recorded = tokio::spawn(self.clone().record(build, place, submission.origin)).await;
-        recorded.map_err(|_| LedgerError::Closed)?
+        Ok((build, place))
     }
 
-    async fn record(self, build: NewBuild, place: Place, origin: Origin) -> Result<Receipt, Refused> {
+    pub(super) async fn record(self, build: NewBuild, place: Place, origin: Origin) -> Result<Receipt, Refused> {
         let (id, owner, target) = (build.id, build.target.owner().clone(), build.target.to_string());
         match self.0.ledger.accept(build).await? {
             Accepted::New => {

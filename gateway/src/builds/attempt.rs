@@ -10,20 +10,20 @@ use std::{
 
 use bytes::Bytes;
 use kiln_backends::{
-    AttemptName, BuildBackend, BuildId, BuildSpec, Capabilities, Destination, Event, EventKind, EventSink, Failure,
-    InstanceId, Limits, Pushed, Reason, RunError, Secret, SourceRule, SourceRules, Stream,
+    AttemptName, BuildArg, BuildBackend, BuildId, BuildSpec, Capabilities, Destination, Event, EventKind, EventSink,
+    Failure, InstanceId, Limits, Pushed, Reason, RunError, Secret, SourceRule, SourceRules, Stream, Tree,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, bases::Permit, redact};
+use super::{Shared, attached, bases::Permit, redact, sources::Reach};
 use crate::{
     config::{Bases, Size, Sizes, Steps},
     ledger::{Build, Seal},
     log::{Logs, RecordKind, Writer},
     recipes::{Kind, extend},
     registry::{
-        Base, BaseRef, BuildCredentials, Credentials, Platform, ProcessRegistry, PullGrant, Push, PushGrant,
+        Base, BaseRef, BuildCredentials, Credentials, Host, Platform, ProcessRegistry, PullGrant, Push, PushGrant,
         RegistryClient, RegistryError, ResolveError, TrustStore, destination,
     },
 };
@@ -61,10 +61,24 @@ pub(super) struct Attempt<'a> {
     pub(super) capabilities: &'a Capabilities,
 }
 
+/// What a recipe asks of the engine.
+struct Plan {
+    context: Arc<Tree>,
+    dockerfile: String,
+    args: BTreeMap<BuildArg, String>,
+    platforms: Vec<String>,
+    sources: SourceRules,
+    pulls: Vec<PullGrant>,
+    secrets: BTreeMap<String, Secret>,
+}
+
 impl Materials {
     /// Where the build's image goes, with the credential for it.
     pub(super) async fn push(&self, build: &Build) -> Result<Push, Failure> {
         let internal = |message: &str| Failure::new(Reason::Internal, message);
+        if build.request.names_registry {
+            return self.named_push(build).await;
+        }
         let settings: BTreeMap<String, String> = match &build.sealed {
             None => BTreeMap::new(),
             Some(sealed) => {
@@ -83,6 +97,25 @@ impl Materials {
             return Err(Failure::new(Reason::PushDenied, message));
         }
         Ok(push)
+    }
+
+    /// Where everybody's images go who names no registry of their own.
+    pub(super) fn installation(&self) -> Option<Host> {
+        self.process.push_host(&BTreeMap::new()).ok()
+    }
+
+    /// The same where the request named the registry: the operator's credential for it is meant.
+    async fn named_push(&self, build: &Build) -> Result<Push, Failure> {
+        let denied = |error: &dyn std::fmt::Display| Failure::new(Reason::PushDenied, error.to_string());
+        let host = Host::parse(&build.registry).map_err(|error| denied(&error))?;
+        let credential = self.process.credential(&host).await.map_err(|error| denied(&error))?;
+        let registries = self.registry.registries();
+        Ok(Push {
+            plain_http: registries.plain_http(&host),
+            skip_verify: registries.skip_verify(&host),
+            host,
+            credential,
+        })
     }
 }
 
@@ -104,6 +137,10 @@ impl Attempt<'_> {
         let extender = self.extender(&outcome, seen).await;
         match outcome {
             Ok((pushed, _)) => Ok((pushed, extender)),
+            // Only the recipe whose steps Kiln itself wrote gives their exit statuses a meaning.
+            Err(RunError::Build(failure)) if self.build.request.attached => {
+                Err(RunError::Build(redact::failure(failure)))
+            }
             Err(RunError::Build(failure)) => Err(RunError::Build(redact::failure(extend::explain(failure)))),
             Err(error) => Err(error),
         }
@@ -115,29 +152,42 @@ impl Attempt<'_> {
         materials: &Materials,
         cancel: &CancellationToken,
         sink: EventSink,
-    ) -> Result<(Pushed, Arc<Base>), RunError> {
+    ) -> Result<(Pushed, Option<Arc<Base>>), RunError> {
         let prepared = cancel.run_until_cancelled(self.prepare(materials, &sink)).await.ok_or(RunError::Cancelled)?;
         let (spec, base) = prepared.map_err(RunError::Build)?;
         Ok((backend.run(spec, sink, cancel.clone()).await?, base))
     }
 
-    async fn prepare(&self, materials: &Materials, sink: &EventSink) -> Result<(BuildSpec, Arc<Base>), Failure> {
+    async fn prepare(
+        &self,
+        materials: &Materials,
+        sink: &EventSink,
+    ) -> Result<(BuildSpec, Option<Arc<Base>>), Failure> {
+        let push = materials.push(self.build).await?;
+        // The engine will connect there too, so an internal address is refused before it does.
+        let admitted = materials.registry.admit(&push.host).await;
+        admitted.map_err(|error| Failure::new(Reason::PushDenied, error.to_string()))?;
+        if self.build.request.attached {
+            let plan = self.context(materials, &push).await?;
+            return Ok((self.spec(materials, push, plan, sink).await, None));
+        }
+        let (plan, base) = self.extend(materials, &push, sink).await?;
+        Ok((self.spec(materials, push, plan, sink).await, Some(base)))
+    }
+
+    /// One base, and perhaps a file that extends it.
+    async fn extend(&self, materials: &Materials, push: &Push, sink: &EventSink) -> Result<(Plan, Arc<Base>), Failure> {
         let build = self.build;
-        let push = materials.push(build).await?;
         let base =
             BaseRef::parse(&build.request.source).map_err(|e| Failure::new(Reason::RecipeInvalid, e.to_string()))?;
         let permit = materials.bases.permit(
             &base,
             build.owner(),
             push.host.as_str(),
-            // Where everybody's images go who names no registry of their own.
-            materials.process.push_host(&BTreeMap::new()).ok().as_ref(),
+            materials.installation().as_ref(),
             materials.registry.registries().mirrors(base.host()),
         )?;
-        // The engine will connect there too, so an internal address is refused before it does.
-        let admitted = materials.registry.admit(&push.host).await;
-        admitted.map_err(|error| Failure::new(Reason::PushDenied, error.to_string()))?;
-        let credentials = self.pull_credentials(materials, permit, &base, &push).await?;
+        let credentials = self.pull_credentials(materials, permit, &base, push).await?;
         let resolved = self.resolve(materials, &base, &credentials).await?;
         note(sink, format!("base {base} is {}", resolved.digest)).await;
         let requirements = self.requirements().await?;
@@ -148,6 +198,43 @@ impl Attempt<'_> {
             repositories: vec![base.repository().to_owned()],
             credential: credentials.get(base.host()).cloned(),
         };
+        let plan = Plan {
+            context: Arc::new(context),
+            dockerfile: extend::DOCKERFILE.to_owned(),
+            args: BTreeMap::new(),
+            platforms: Vec::new(),
+            // Exactly the one base, as it was resolved.
+            sources: SourceRules(vec![SourceRule::Allow(resolved.reference.policy_identifier())]),
+            pulls: vec![pull],
+            secrets: secrets(materials.trust.as_ref()),
+        };
+        Ok((plan, resolved))
+    }
+
+    /// A caller's own Dockerfile, and every base that they may name in it.
+    async fn context(&self, materials: &Materials, push: &Push) -> Result<Plan, Failure> {
+        let owner = self.build.owner();
+        let context = self.shared.contexts.get(self.build.id).ok_or_else(attached::interrupted)?;
+        let installation = materials.installation();
+        let reach = Reach {
+            owner,
+            own_registry: &push.host,
+            installation: installation.as_ref(),
+            registries: materials.registry.registries(),
+        };
+        Ok(Plan {
+            context: Arc::clone(&context.tree),
+            dockerfile: context.dockerfile.clone(),
+            args: context.args.clone(),
+            platforms: context.platforms(&self.capabilities.platforms)?,
+            sources: materials.bases.rules(reach),
+            pulls: materials.pulls(owner, push).await?,
+            secrets: BTreeMap::new(),
+        })
+    }
+
+    async fn spec(&self, materials: &Materials, push: Push, plan: Plan, sink: &EventSink) -> BuildSpec {
+        let build = self.build;
         let destination = Destination {
             registry: push.host.to_string(),
             plain_http: push.plain_http,
@@ -155,21 +242,20 @@ impl Attempt<'_> {
             target: build.target.clone(),
         };
         let push = PushGrant { to: push, repository: build.target.repository().to_owned() };
-        let session = BuildCredentials { push, pulls: vec![pull] }.session(materials.registry.clone());
+        let session = BuildCredentials { push, pulls: plan.pulls }.session(materials.registry.clone());
         let size = self.size(&materials.sizes, sink).await;
-        let spec = BuildSpec {
+        BuildSpec {
             attempt: AttemptName { instance: materials.instance, build: build.id, attempt: self.number },
             tenant: self.shared.ledger.tenant_key(build.owner()),
-            context: Arc::new(context),
-            dockerfile: extend::DOCKERFILE.to_owned(),
-            args: BTreeMap::new(),
+            context: plan.context,
+            dockerfile: plan.dockerfile,
+            args: plan.args,
             proxy: proxy(&materials.steps),
-            platforms: Vec::new(),
+            platforms: plan.platforms,
             destination,
-            // Exactly the one base, as it was resolved.
-            sources: SourceRules(vec![SourceRule::Allow(resolved.reference.policy_identifier())]),
+            sources: plan.sources,
             registry_auth: Arc::new(session),
-            secrets: secrets(materials.trust.as_ref()),
+            secrets: plan.secrets,
             limits: Limits {
                 deadline: self.deadline,
                 memory: size.memory.map(NonZeroU64::get),
@@ -177,8 +263,7 @@ impl Attempt<'_> {
                 processes: size.processes.map(NonZeroU32::get),
                 step_deadline: size.step_deadline,
             },
-        };
-        Ok((spec, resolved))
+        }
     }
 
     /// What the build's steps may use; a class that configuration has lost since is as the default one.
@@ -251,9 +336,15 @@ impl Attempt<'_> {
 
     /// What extended the base: as the step said, or, if the cache answered for it, as it said when
     /// it ran.
-    async fn extender(&self, outcome: &Result<(Pushed, Arc<Base>), RunError>, seen: Option<String>) -> Option<String> {
-        let (Ok((_, base)), true, Some(kind)) = (outcome, self.build.request.extend, self.build.request.kind) else {
-            return seen;
+    async fn extender(
+        &self,
+        outcome: &Result<(Pushed, Option<Arc<Base>>), RunError>,
+        seen: Option<String>,
+    ) -> Option<String> {
+        let (Ok((_, Some(base))), true, Some(kind)) = (outcome, self.build.request.extend, self.build.request.kind)
+        else {
+            // A caller's own step may write whatever it likes.
+            return seen.filter(|_| !self.build.request.attached);
         };
         let ledger = &self.shared.ledger;
         let result = match &seen {

@@ -1,6 +1,7 @@
 //! A build's life: accepted, queued, run on an engine, committed under its tag.
 
 mod accept;
+mod attached;
 mod attempt;
 mod bases;
 mod commit;
@@ -9,6 +10,7 @@ mod queue;
 mod redact;
 mod run;
 mod running;
+mod sources;
 mod turns;
 mod upkeep;
 
@@ -31,6 +33,8 @@ use crate::{
 };
 
 pub use accept::{Receipt, Refused, Submission};
+pub use attached::Attached;
+use attached::Contexts;
 pub use attempt::Materials;
 pub use engine::watch_engine;
 pub use queue::{Place, Queue, QueueFull};
@@ -39,9 +43,9 @@ use running::Running;
 pub use upkeep::{recover, watch_disk, watch_retention};
 
 /// What to build, as the ledger keeps it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Request {
-    /// The base image, as the caller named it.
+    /// The base image, as the caller named it; empty where the caller's own Dockerfile does.
     pub source: String,
     /// Which runtime the base is, where the caller said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +59,12 @@ pub struct Request {
     /// Whether the scope check was off when it was accepted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub any_target: bool,
+    /// Whether the request itself named the registry, as configuration lets its door; otherwise settings do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub names_registry: bool,
+    /// Whether its caller waits, and its context is in this process alone: it ends with either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attached: bool,
 }
 
 /// What doors may do with builds.
@@ -69,6 +79,7 @@ struct Shared {
     queue: Queue,
     seal: Seal,
     running: Running,
+    contexts: Contexts,
     metrics: Metrics,
     /// False once the process is stopping.
     accepting: AtomicBool,
@@ -100,6 +111,7 @@ impl Builds {
             queue,
             seal,
             running: Running::default(),
+            contexts: Contexts::default(),
             metrics,
             accepting: AtomicBool::new(true),
             disk_free: AtomicBool::new(true),

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Builds, Shared,
+    Builds, Shared, attached,
     attempt::{Attempt, Materials},
     commit::Committer,
     running::{Stop, Why},
@@ -132,6 +132,10 @@ impl Runner {
             };
             match ended {
                 Some(Ended::Terminal(change)) => return self.end(&build, change).await,
+                // Nobody can go on with it: its context goes with this process.
+                Some(Ended::Handed) if build.request.attached => {
+                    return self.end(&build, Change::Failed(attached::interrupted())).await;
+                }
                 Some(Ended::Handed) => return self.requeue(&build).await,
                 Some(Ended::Again(None)) => {
                     self.requeue(&build).await?;

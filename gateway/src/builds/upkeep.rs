@@ -7,8 +7,8 @@ use kiln_auth::audit;
 use kiln_backends::{Failure, Reason};
 use tokio_util::sync::CancellationToken;
 
-use super::Builds;
-use crate::ledger::{LedgerError, State};
+use super::{Builds, attached};
+use crate::ledger::{Change, LedgerError, State};
 
 /// A build that was cut off by so many crashes isn't begun again.
 const CRASHES: u32 = 3;
@@ -18,7 +18,7 @@ const DISK_EVERY: Duration = Duration::from_secs(5);
 const RETENTION_EVERY: Duration = Duration::from_secs(600);
 
 /// Takes up what an earlier process left: queued builds wait again, cut off ones are begun again,
-/// pushed ones are committed. Returns how many.
+/// pushed ones are committed, attached ones are ended. Returns how many go on.
 ///
 /// # Errors
 /// When the ledger failed.
@@ -38,10 +38,16 @@ pub async fn recover(builds: &Builds) -> Result<usize, LedgerError> {
             shared.metrics.ended(State::Failed, Some(&interrupted));
         }
     }
-    for build in &after {
+    // Whoever waited for these has gone with the process that held their contexts.
+    let (attached, detached): (Vec<_>, Vec<_>) = after.into_iter().partition(|build| build.request.attached);
+    for build in &attached {
+        let failure = attached::interrupted();
+        shared.finish(build.id, Change::Failed(failure.clone()), Some(&failure)).await?;
+    }
+    for build in &detached {
         shared.queue.restore(build.owner(), build.id);
     }
-    Ok(after.len())
+    Ok(detached.len())
 }
 
 /// Watches the space below `folder` until `stop`; with less than `min_free` nothing is accepted.

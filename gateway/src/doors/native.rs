@@ -147,6 +147,7 @@ fn submission(native: &Native, identity: &Identity, origin: Origin, body: NewBui
         extend: file.is_some(),
         size: body.size,
         any_target: identity.scope().is_unbounded(),
+        ..Request::default()
     };
     Submission::new(origin, identity, &native.registry, target, request, file).map_err(|e| bad(e.to_string()))
 }
@@ -276,7 +277,8 @@ fn describe(build: &Build) -> Value {
         "id": build.id.to_string(),
         "owner": build.owner().as_str(),
         "state": build.state.as_str(),
-        "source": build.request.source,
+        // A Dockerfile of the caller's may name several.
+        "source": Some(&build.request.source).filter(|source| !source.is_empty()),
         "kind": build.request.kind,
         "size": build.request.size,
         "image": format!("{}/{}", build.registry, build.target),

@@ -1,9 +1,12 @@
 //! What turns a request into a build context.
 
+mod context;
 pub mod dockerfile;
 pub mod extend;
 
 use serde::{Deserialize, Serialize};
+
+pub use context::Context;
 
 /// The runtimes whose images can be extended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -107,8 +107,8 @@ fn submission(
         source: source.to_string(),
         kind: Some(builder.kind),
         extend: true,
-        size: None,
         any_target: identity.scope().is_unbounded(),
+        ..Request::default()
     };
     // The proposal passes over the user's own registry settings: `image` names the installation's registry.
     let nobodys_settings = Identity::new(identity.user().clone(), identity.provider());

@@ -71,8 +71,8 @@ fn submission(
         source: source.to_string(),
         kind,
         extend: file.is_some(),
-        size: None,
         any_target: identity.scope().is_unbounded(),
+        ..Request::default()
     };
     complete(door, identity, origin, target, request, file)
 }

@@ -1,0 +1,131 @@
+//! Builds whose callers wait: they end with their connection, or with the process that holds their contexts.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use kiln_auth::{Origin, UserName};
+use kiln_backends::{BuildId, Failure, Reason};
+use tokio::runtime::Handle;
+
+use super::{Builds, Receipt, Refused, Submission};
+use crate::{
+    ledger::{Build, LedgerError},
+    log::Reader,
+    recipes::Context,
+};
+
+/// The contexts of attached builds.
+#[derive(Debug, Default)]
+pub(super) struct Contexts(Mutex<HashMap<BuildId, Arc<Context>>>);
+
+/// A build that ends when this is dropped.
+#[derive(Debug)]
+pub struct Attached {
+    builds: Builds,
+    owner: UserName,
+    id: BuildId,
+    origin: Origin,
+    ended: bool,
+}
+
+/// Why an attached build ends without its caller's doing.
+pub(super) fn interrupted() -> Failure {
+    let message = "the gateway stopped before the build had ended, and its context is gone; send it again";
+    Failure::new(Reason::Interrupted, message)
+}
+
+// === impl Contexts ===
+
+impl Contexts {
+    /// The context of a build, as long as somebody waits for it.
+    pub(super) fn get(&self, id: BuildId) -> Option<Arc<Context>> {
+        self.lock().get(&id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<BuildId, Arc<Context>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Builds ===
+
+impl Builds {
+    /// Accepts a build for a caller who waits. Not fsynced for their sake, but for those who ask for
+    /// its state and log: after a crash it ends as interrupted.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn attach(&self, submission: Submission, context: Context) -> Result<Attached, Refused> {
+        // A caller who goes away meanwhile leaves the task's result unread, which drops it, which
+        // cancels the build.
+        let attached = tokio::spawn(self.clone().attach_now(submission, context)).await;
+        attached.map_err(|_| LedgerError::Closed)?
+    }
+
+    async fn attach_now(self, mut submission: Submission, context: Context) -> Result<Attached, Refused> {
+        submission.request.attached = true;
+        let (origin, id) = (submission.origin, BuildId::new());
+        let owner = submission.target.owner().clone();
+        let (build, place) = self.admit(submission, id)?;
+        // Before the build can have its turn.
+        self.0.contexts.lock().insert(id, Arc::new(context));
+        let attached = Attached { builds: self.clone(), owner, id, origin, ended: false };
+        match self.record(build, place, origin).await? {
+            Receipt::Queued(_) => Ok(attached),
+            // Only requests with a key are found again, and these have none.
+            Receipt::Existing(build) => Err(LedgerError::Corrupt(format!("{} is there twice", build.id)).into()),
+        }
+    }
+}
+
+// === impl Attached ===
+
+impl Attached {
+    /// The build's id.
+    #[must_use]
+    pub fn id(&self) -> BuildId {
+        self.id
+    }
+
+    /// Waits for the build's end; `None` when the process stops before.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn ended(&mut self) -> Result<Option<Build>, LedgerError> {
+        // Nothing of the log is wanted here but its end.
+        if let Some(mut reader) = self.builds.log(&self.owner, self.id, u64::MAX, true).await? {
+            while let Ok(Some(_)) = reader.next().await {}
+        }
+        let build = self.builds.get(&self.owner, self.id).await?.filter(|build| build.state.is_terminal());
+        self.ended = build.is_some();
+        Ok(build)
+    }
+
+    /// The build's log from its beginning to where it is now.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn log(&self) -> Result<Option<Reader>, LedgerError> {
+        self.builds.log(&self.owner, self.id, 0, false).await
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let (builds, owner, id, origin) = (self.builds.clone(), self.owner.clone(), self.id, self.origin);
+        if self.ended {
+            builds.0.contexts.lock().remove(&id);
+            return;
+        }
+        // Without a runtime the process ends, and the next one sees to it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Err(error) = builds.cancel(&owner, id, &owner, origin).await {
+                tracing::error!(build = %id, %error, "a build whose caller went away was not cancelled");
+            }
+            builds.0.contexts.lock().remove(&id);
+        });
+    }
+}

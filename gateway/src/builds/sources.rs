@@ -1,0 +1,144 @@
+//! What a build from a caller's own Dockerfile may fetch: every base that policy permits its owner.
+
+use kiln_auth::UserName;
+use kiln_backends::{Failure, Reason, SourceRule, SourceRules};
+
+use super::attempt::Materials;
+use crate::{
+    config::Bases,
+    registry::{Host, PullGrant, Push, Registries},
+};
+
+/// Whose bases, and where images go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach<'a> {
+    /// The owner of the build.
+    pub(super) owner: &'a UserName,
+    /// Where this owner's images go.
+    pub(super) own_registry: &'a Host,
+    /// Where everybody's go who names no registry.
+    pub(super) installation: Option<&'a Host>,
+    /// Which hosts stand for which.
+    pub(super) registries: &'a Registries,
+}
+
+impl Bases {
+    /// The rules for every base that [`Bases::permit`] would permit, as the engine enforces them: it
+    /// denies what none of them allows, and of several the last one counts.
+    pub(super) fn rules(&self, reach: Reach<'_>) -> SourceRules {
+        let allow = |identifier: String| SourceRule::Allow(format!("docker-image://{identifier}"));
+        if self.any {
+            return SourceRules(vec![allow("*".to_owned())]);
+        }
+        let named = |name: &str| [allow(format!("{name}:*")), allow(format!("{name}@*"))];
+        let own = format!("{}/{}", reach.own_registry, reach.owner);
+        let mut repositories = vec![own.clone(), format!("{own}/*")];
+        repositories.extend(self.shared_with(reach.owner).map(str::to_owned));
+
+        let mut rules: Vec<_> = self.public.iter().map(|host| allow(format!("{host}/*"))).collect();
+        rules.extend(repositories.iter().flat_map(|name| named(name)));
+        // A host that stands for one to which images are pushed is judged by that one's names.
+        for (host, settings) in reach.registries.iter() {
+            let pushed_to = |mirror: &&Host| *mirror == reach.own_registry || Some(*mirror) == reach.installation;
+            let Some(mirror) = settings.mirrors.iter().find(pushed_to) else { continue };
+            rules.push(SourceRule::Deny(format!("docker-image://{host}/*")));
+            if self.public.iter().any(|public| public == mirror.as_str()) {
+                rules.push(allow(format!("{host}/*")));
+            }
+            let there = repositories.iter().filter_map(|name| name.strip_prefix(mirror.as_str())?.strip_prefix('/'));
+            rules.extend(there.flat_map(|name| named(&format!("{host}/{name}"))));
+        }
+        SourceRules(rules)
+    }
+
+    /// The patterns of the images that are shared with this owner.
+    fn shared_with(&self, owner: &UserName) -> impl Iterator<Item = &str> {
+        let is_for = move |owners: &[String]| owners.is_empty() || owners.iter().any(|o| o == owner.as_str());
+        self.shared.iter().filter(move |shared| is_for(&shared.owners)).map(|shared| shared.pattern.as_str())
+    }
+}
+
+impl Materials {
+    /// What the session shows the registries of those bases: nobody's credential where anybody may
+    /// fetch, the owner's for their own, the operator's for what the operator shares.
+    pub(super) async fn pulls(&self, owner: &UserName, push: &Push) -> Result<Vec<PullGrant>, Failure> {
+        let own = if self.bases.any { vec!["*".to_owned()] } else { vec![owner.to_string(), format!("{owner}/*")] };
+        let mut pulls =
+            vec![PullGrant { host: push.host.clone(), repositories: own, credential: push.credential.clone() }];
+        for pattern in self.bases.shared_with(owner) {
+            // Which host a pattern over hosts means is for the Dockerfile to say: none of them is shown anything.
+            let Some((host, repository)) = pattern.split_once('/') else { continue };
+            let Ok(host) = Host::parse(host) else { continue };
+            let credential = self.process.credential(&host).await;
+            let credential = credential.map_err(|error| Failure::new(Reason::BaseForbidden, error.to_string()))?;
+            pulls.push(PullGrant { host, repositories: vec![repository.to_owned()], credential });
+        }
+        let everything = |host| PullGrant { host, repositories: vec!["*".to_owned()], credential: None };
+        pulls.extend(self.bases.public.iter().filter_map(|host| Host::parse(host).ok()).map(everything));
+        Ok(pulls)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::SharedBase,
+        registry::{BaseRef, matches},
+    };
+
+    /// As the engine does: denied unless allowed, and of several rules the last one counts.
+    fn permits(rules: &SourceRules, base: &str) -> bool {
+        let identifier = BaseRef::parse(base).unwrap().policy_identifier();
+        let decided = rules.0.iter().rev().find_map(|rule| match rule {
+            SourceRule::Allow(pattern) => matches(pattern, &identifier).then_some(true),
+            SourceRule::Deny(pattern) => matches(pattern, &identifier).then_some(false),
+        });
+        decided.unwrap_or(false)
+    }
+
+    #[test]
+    fn the_engine_is_told_what_the_policy_says() {
+        let bases = Bases {
+            shared: vec![
+                SharedBase { pattern: "registry:5000/bases/*".to_owned(), owners: Vec::new() },
+                SharedBase { pattern: "registry:5000/vip".to_owned(), owners: vec!["bob".to_owned()] },
+            ],
+            ..Bases::default()
+        };
+        let registry = Host::parse("registry:5000").unwrap();
+        let plain = Registries::default();
+        let mirrored: Registries = toml::from_str("['docker.io']\nmirrors = ['registry:5000']").unwrap();
+        let owner = UserName::parse("ann").unwrap();
+        let pin = format!("@sha256:{}", "0".repeat(64));
+        for base in [
+            "python:3.13",
+            "ghcr.io/a/b",
+            "registry:5000/ann:x",
+            "registry:5000/ann/x:y",
+            "registry:5000/anna:x",
+            "registry:5000/bob:x",
+            "registry:5000/bases/python",
+            "registry:5000/bases:x",
+            "registry:5000/vip",
+            "registry:5000/vips",
+            "other:5000/ann",
+            "docker.io/ann/x",
+            "docker.io/bases/x",
+        ] {
+            for registries in [&plain, &mirrored] {
+                let reach = Reach { owner: &owner, own_registry: &registry, installation: Some(&registry), registries };
+                let rules = bases.rules(reach);
+                for base in [base.to_owned(), format!("{base}{pin}")] {
+                    let parsed = BaseRef::parse(&base).unwrap();
+                    let mirrors = registries.mirrors(parsed.host());
+                    let want = bases.permit(&parsed, &owner, registry.as_str(), Some(&registry), mirrors);
+                    assert_eq!(permits(&rules, &base), want.is_ok(), "{base} {mirrors:?}");
+                }
+            }
+        }
+        let reach = Reach { owner: &owner, own_registry: &registry, installation: None, registries: &plain };
+        let any = Bases { any: true, ..bases }.rules(reach);
+        assert!(permits(&any, "other:5000/x"));
+    }
+}
