@@ -11,7 +11,7 @@ use tower::{BoxError, timeout::error::Elapsed};
 
 use crate::{
     admission::BodyLate,
-    doors::{Door, openserverless},
+    doors::{Door, openfaas, openserverless},
 };
 
 /// When to try again what the gateway was too busy for, in seconds.
@@ -42,6 +42,7 @@ pub(crate) async fn answer(Extension(door): Extension<Door>, error: BoxError) ->
 pub(crate) fn in_dialect(door: Door, status: StatusCode, title: &str) -> Response {
     match door {
         Door::OpenServerless => openserverless::error(status, title),
+        Door::OpenFaas => openfaas::error(status, title),
         Door::Native | Door::Plain => problem(status, title),
     }
 }

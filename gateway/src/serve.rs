@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Admission,
+    archive::Spool,
     builds::{Builds, Materials, Queue, Runner, RunnerSettings, recover, watch_disk, watch_engine, watch_retention},
     config::{Config, Engine, Reload, Steps},
     doors::{
         native::Native,
+        openfaas::{OpenFaas, Proof},
         openserverless::{Catalog, OpenServerless},
         probes,
     },
@@ -23,7 +25,7 @@ use crate::{
     listener,
     log::Logs,
     metrics::Metrics,
-    registry::{Network, RegistryClient, TrustStore},
+    registry::{Network, ProcessRegistry, RegistryClient, TrustStore},
     stack::{self, Guard},
 };
 
@@ -91,12 +93,13 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         catalog: Arc::new(catalog),
         pull_host: config.openserverless.pull_host.as_deref().map(Into::into),
     };
-    let native = Native { builds: builds.clone(), registry: process, sizes };
     let admission = Admission::new(&config.limits);
+    let openfaas = openfaas(&config, &builds, &process, &admission)?;
+    let native = Native { builds: builds.clone(), registry: process, sizes };
     // Before it serves: whoever sees it do so may send the signal.
     let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
     let guard = Guard::new(provider, admission.clone());
-    let router = stack::public(&door, &native, &guard, metrics.clone());
+    let router = stack::public(&door, openfaas.as_ref(), &native, &guard, metrics.clone());
     tracing::info!(listen = %address(&public), admin = %address(&admin), recovered, "kiln serves");
     let reloaded = admission.clone();
     tasks.spawn(reload.run(move |limits| reloaded.apply(limits), draining.clone()));
@@ -120,6 +123,32 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     closing.cancel();
     while tasks.join_next().await.is_some() {}
     ended.map_err(failed("the runner"))
+}
+
+/// The OpenFaaS door, where it is on.
+fn openfaas(
+    config: &Config,
+    builds: &Builds,
+    registry: &Arc<ProcessRegistry>,
+    admission: &Admission,
+) -> Result<Option<OpenFaas>, StartError> {
+    let settings = &config.openfaas;
+    if !settings.is_on() {
+        return Ok(None);
+    }
+    let spool = config.data_dir.join("spool");
+    let what = format!("the spool {}", spool.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&spool).map_err(failed(what))?;
+    let limits = settings.archive();
+    Ok(Some(OpenFaas {
+        builds: builds.clone(),
+        registry: Arc::clone(registry),
+        registries: settings.registries.clone().into(),
+        admission: admission.clone(),
+        spool: Spool::new(spool, limits),
+        body_at_most: limits.body,
+        proof: Arc::new(Proof::new(settings).map_err(failed("openfaas"))?),
+    }))
 }
 
 /// Kiln's own way to registries: the same proxy and authorities as its steps have.

@@ -26,6 +26,7 @@ use crate::{
     doors::{
         Door,
         native::{self, Native},
+        openfaas::{self, OpenFaas},
         openserverless::{self, OpenServerless},
         probes,
     },
@@ -88,11 +89,35 @@ impl Guard {
                 .layer(DefaultBodyLimit::max(class.body_at_most())),
         )
     }
+
+    /// Puts before a route's methods what needs no identity: for a door whose callers are proved by
+    /// their bodies, which only its handler reads. Who calls, and how often, the handler asks.
+    pub fn receive<S: Clone + Send + Sync + 'static>(&self, class: Class, route: MethodRouter<S>) -> MethodRouter<S> {
+        let at_once = self.admission.at_once(class).clone();
+        route.route_layer(
+            ServiceBuilder::new()
+                // Errors of the layers below become answers here, in the door's dialect.
+                .layer(HandleErrorLayer::new(rescue::answer))
+                // Before any work, and until the answer's end. There is no deadline for that: it comes
+                // when the build has ended, and builds have deadlines of their own.
+                .layer(InFlight::of_all(at_once.all))
+                // A body that trickles gives its place back before others miss it.
+                .layer(BodyDeadline::layer(class.body_within())),
+        )
+    }
 }
 
 /// Every route of the public listener, with what all requests pass.
-pub fn public(openserverless: &OpenServerless, native: &Native, guard: &Guard, metrics: Metrics) -> Router {
+pub fn public(
+    openserverless: &OpenServerless,
+    openfaas: Option<&OpenFaas>,
+    native: &Native,
+    guard: &Guard,
+    metrics: Metrics,
+) -> Router {
+    let openfaas = openfaas.map_or_else(Router::new, |door| openfaas::routes(door, guard));
     Router::new()
+        .merge(openfaas)
         .merge(openserverless::routes(openserverless, guard))
         .merge(native::routes(native, guard))
         .merge(probes::routes(native.builds.clone()))
@@ -170,7 +195,7 @@ async fn unknown_path(request: Request) -> Response {
     match Door::of(request.uri()) {
         Door::OpenServerless => openserverless::not_found(),
         Door::Native => rescue::problem(StatusCode::NOT_FOUND, "no such resource"),
-        Door::Plain => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        Door::OpenFaas | Door::Plain => (StatusCode::NOT_FOUND, "not found\n").into_response(),
     }
 }
 

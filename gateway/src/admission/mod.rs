@@ -24,6 +24,8 @@ pub enum Class {
     Read,
     /// An answer that goes on while a build does.
     Stream,
+    /// An archive to be built, and the answer once it is.
+    Archive,
 }
 
 /// The bounds, as they are now.
@@ -34,6 +36,10 @@ pub struct Admission {
     pub attempts: Arc<Attempts>,
     /// Callers whom a provider is being asked about.
     pub lookups: Places,
+    /// Archives on their way to disk.
+    pub archives: Places,
+    /// Those of one address: whose they are isn't proved before their end.
+    pub archives_of: Places<IpAddr>,
     submits: Arc<PerKey<UserName>>,
     reads: Arc<PerKey<UserName>>,
     streams: Arc<PerKey<UserName>>,
@@ -52,21 +58,24 @@ pub struct InFlightBounds {
 
 impl Class {
     /// The longest body, in bytes. Of a door that takes requirements files: 10 million characters of
-    /// base64 and what JSON adds around them.
+    /// base64 and what JSON adds around them. An archive's is its door's own setting.
     #[must_use]
     pub fn body_at_most(self) -> usize {
         match self {
             Self::Submit => 16 << 20,
             Self::Read | Self::Stream => 64 << 10,
+            Self::Archive => usize::MAX,
         }
     }
 
-    /// How long the body may take: the longest one takes 45 s at 3 Mbit/s.
+    /// How long the body may take: the longest one takes 45 s at 3 Mbit/s, and an archive of 300 MB
+    /// 15 minutes.
     #[must_use]
     pub fn body_within(self) -> Duration {
         match self {
             Self::Submit => Duration::from_secs(45),
             Self::Read | Self::Stream => Duration::from_secs(10),
+            Self::Archive => Duration::from_secs(15 * 60),
         }
     }
 }
@@ -81,6 +90,8 @@ impl Admission {
             proxies: Arc::new(RwLock::new(limits.trusted_proxies.clone())),
             attempts: Arc::new(Attempts::new(rates.failures)),
             lookups: Places::new(limits.lookups),
+            archives: Places::new(limits.archives),
+            archives_of: Places::new(limits.archives_per_address),
             submits: Arc::new(PerKey::new("submit", rates.submit)),
             reads: Arc::new(PerKey::new("read", rates.read)),
             streams: Arc::new(PerKey::new("stream", rates.stream)),
@@ -95,6 +106,8 @@ impl Admission {
         *self.proxies.write().unwrap_or_else(PoisonError::into_inner) = limits.trusted_proxies.clone();
         self.attempts.set(rates.failures);
         self.lookups.set(limits.lookups);
+        self.archives.set(limits.archives);
+        self.archives_of.set(limits.archives_per_address);
         self.submits.set(rates.submit);
         self.reads.set(rates.read);
         self.streams.set(rates.stream);
@@ -106,19 +119,19 @@ impl Admission {
     #[must_use]
     pub fn rates(&self, class: Class) -> Arc<PerKey<UserName>> {
         Arc::clone(match class {
-            Class::Submit => &self.submits,
+            Class::Submit | Class::Archive => &self.submits,
             Class::Read => &self.reads,
             Class::Stream => &self.streams,
         })
     }
 
     /// How many requests of this class may be under way. Streams are counted apart: those who follow
-    /// their builds for an hour take no place from those who ask a question.
+    /// their builds for an hour, or wait for them, take no place from those who ask a question.
     #[must_use]
     pub fn at_once(&self, class: Class) -> &InFlightBounds {
         match class {
             Class::Submit | Class::Read => &self.requests_at_once,
-            Class::Stream => &self.streams_at_once,
+            Class::Stream | Class::Archive => &self.streams_at_once,
         }
     }
 

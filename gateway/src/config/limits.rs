@@ -19,6 +19,11 @@ pub struct Limits {
     pub streams: usize,
     /// Open streams of one owner.
     pub streams_per_owner: usize,
+    /// Archives that are being received and read at once: what is unproved on disk is these times the
+    /// longest one.
+    pub archives: usize,
+    /// Such archives from one address.
+    pub archives_per_address: usize,
     /// Callers at once whom an identity provider has to be asked about.
     pub lookups: usize,
     /// The proxies whose `X-Forwarded-For` is believed; none unless set.
@@ -81,6 +86,8 @@ impl Default for Limits {
             requests_per_owner: 64,
             streams: 1_024,
             streams_per_owner: 64,
+            archives: 64,
+            archives_per_address: 16,
             lookups: 256,
             trusted_proxies: TrustedProxies::default(),
             rates: Rates::default(),

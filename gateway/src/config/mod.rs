@@ -6,6 +6,7 @@
 mod builds;
 mod identity;
 mod limits;
+mod openfaas;
 mod reload;
 mod time;
 
@@ -21,6 +22,7 @@ use serde::Deserialize;
 pub use builds::{Bases, SharedBase, Size, Sizes, Steps};
 pub use identity::{CouchDb, Identity, Jwt, OpenWhisk};
 pub use limits::{Limits, Rates};
+pub use openfaas::OpenFaas;
 pub use reload::{Reload, Source};
 
 use crate::registry::{ProcessRegistry, Registries};
@@ -57,6 +59,8 @@ pub struct Config {
     pub limits: Limits,
     /// The OpenServerless door.
     pub openserverless: OpenServerless,
+    /// The OpenFaaS door.
+    pub openfaas: OpenFaas,
     /// Where all this was read.
     #[serde(skip)]
     pub source: Source,
@@ -145,6 +149,7 @@ impl Default for Config {
             sizes: Sizes::default(),
             limits: Limits::default(),
             openserverless: OpenServerless::default(),
+            openfaas: OpenFaas::default(),
             source: Source::default(),
         }
     }
@@ -208,6 +213,10 @@ fn replaced(variables: &BTreeMap<String, String>) -> Result<toml::Table, ConfigE
             let key: Vec<String> = key.split('.').map(str::to_owned).collect();
             set(&mut table, &key, text.into()).map_err(|fault| invalid(variable, fault))?;
         }
+    }
+    let openfaas = openfaas::replaced(value);
+    if !openfaas.is_empty() {
+        table.insert("openfaas".to_owned(), openfaas.into());
     }
     if let Some(port) = value("LISTEN_PORT") {
         let port: u16 = port.parse().map_err(|_| invalid("LISTEN_PORT", "is no port number"))?;

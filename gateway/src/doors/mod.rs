@@ -2,6 +2,7 @@
 
 mod base64_text;
 pub mod native;
+pub mod openfaas;
 pub mod openserverless;
 mod oversight;
 pub mod probes;
@@ -13,6 +14,8 @@ use http::Uri;
 pub enum Door {
     /// The builder API of OpenServerless.
     OpenServerless,
+    /// The builder API of OpenFaaS; where it is off, its paths are as unknown as others.
+    OpenFaas,
     /// Kiln's own API.
     Native,
     /// Probes, and paths that no door knows.
@@ -30,6 +33,8 @@ impl Door {
             Self::OpenServerless
         } else if below("/v1") {
             Self::Native
+        } else if openfaas::PATHS.contains(&path) {
+            Self::OpenFaas
         } else {
             Self::Plain
         }
@@ -40,6 +45,7 @@ impl Door {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OpenServerless => "openserverless",
+            Self::OpenFaas => "openfaas",
             Self::Native => "native",
             Self::Plain => "plain",
         }

@@ -38,6 +38,11 @@ pub fn routes(builds: Builds) -> Router {
     Router::new().route("/healthz", get(|| async { "OK" })).route("/readyz", get(public)).with_state(ready)
 }
 
+/// The same answer as `/readyz` under another door's path.
+pub fn ready_at(path: &str, builds: Builds) -> Router {
+    Router::new().route(path, get(public)).with_state(Ready { builds, ledger: Arc::default() })
+}
+
 /// The admin listener's routes: there `/readyz` names the engine and its version.
 pub fn admin_routes(metrics: Metrics, builds: Builds) -> Router {
     let ready = Ready { builds, ledger: Arc::default() };

@@ -1,0 +1,70 @@
+//! The builder API of OpenFaaS: an archive in, its image in the registry and the log out.
+
+mod answer;
+mod build;
+mod dialect;
+mod lines;
+mod proof;
+mod request;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    response::{IntoResponse as _, Response},
+    routing::{MethodRouter, post},
+};
+use http::StatusCode;
+
+use super::probes;
+use crate::{
+    admission::{Admission, Class},
+    archive::Spool,
+    builds::Builds,
+    registry::ProcessRegistry,
+    stack::Guard,
+};
+use dialect::{Dialect, Fault};
+pub use proof::{InvalidProof, Proof};
+
+/// Where archives are taken: of-builder's path, what its clients made of it, and the root, to which a
+/// client posts who was given no path.
+const BUILD: [&str; 4] = ["/build", "/", "/build/", "/build/build"];
+const READY: &str = "/ready";
+/// The door's paths.
+pub(super) const PATHS: [&str; 5] = [BUILD[0], BUILD[1], BUILD[2], BUILD[3], READY];
+
+/// What the handlers need.
+#[derive(Clone, Debug)]
+pub struct OpenFaas {
+    /// Builds.
+    pub builds: Builds,
+    /// Where images go by default.
+    pub registry: Arc<ProcessRegistry>,
+    /// Patterns over the other registries that archives may name.
+    pub registries: Arc<[String]>,
+    /// Who may send how much.
+    pub admission: Admission,
+    /// Where bodies are while they are builds.
+    pub spool: Spool,
+    /// The longest body, bytes.
+    pub body_at_most: u64,
+    /// Who may sign.
+    pub proof: Arc<Proof>,
+}
+
+/// The door's routes.
+pub fn routes(door: &OpenFaas, guard: &Guard) -> Router {
+    let mut router = Router::new();
+    for path in BUILD {
+        let methods: MethodRouter<OpenFaas> = guard.receive(Class::Archive, post(build::build));
+        router = router.route(path, methods.fallback(async || StatusCode::METHOD_NOT_ALLOWED.into_response()));
+    }
+    router.with_state(door.clone()).merge(probes::ready_at(READY, door.builds.clone()))
+}
+
+/// An error of the layers above the handlers, in the dialect that most clients speak.
+#[must_use]
+pub fn error(status: StatusCode, message: &str) -> Response {
+    Dialect::default().fault(&Fault::new(status, message))
+}
