@@ -1,0 +1,44 @@
+//! What a caller's own Dockerfile may name: in any of its lines, what policy permits its sender.
+
+use kiln_conformance_tests::{engine, kiln::base, registry};
+use uuid::Uuid;
+
+use crate::{Archive, post, signed};
+
+#[tokio::test]
+async fn shared_and_own_bases_are_fetched_and_other_tenants_are_not() {
+    let kiln = signed().start().await;
+    let client = kiln.anonymous();
+    let registry = engine("KILN_TEST_REGISTRY");
+    let bob = format!("bob{}", Uuid::new_v4().simple());
+    for repository in [format!("{bob}/private"), format!("openfaas/{bob}"), format!("openfaas-{bob}")] {
+        registry::copy("bases/waiting", &repository).await;
+    }
+    let (shared, own) = (base("waiting"), format!("{registry}/openfaas/{bob}"));
+    let theirs = format!("{registry}/{bob}/private");
+    let likely = format!("{registry}/openfaas-{bob}");
+    for (dockerfile, built) in [
+        (format!("FROM {shared} AS a\nFROM {own}\nCOPY --from=a /etc/passwd /copied\n"), true),
+        (format!("FROM {theirs}\n"), false),
+        (format!("FROM {likely}\n"), false),
+        (format!("FROM {shared}\nCOPY --from={theirs} /etc/passwd /copied\n"), false),
+        (format!("FROM {shared}\nRUN --mount=type=bind,from={theirs},target=/x true\n"), false),
+        (format!("FROM {shared}\nADD http://{registry}/v2/ /x\n"), false),
+        (format!("FROM {shared}\nADD https://github.com/moby/buildkit.git /x\n"), false),
+    ] {
+        let archive = Archive::of(&dockerfile);
+        let answer = post(&client, &archive).await;
+        assert_eq!(answer.status, if built { 200 } else { 500 }, "{dockerfile}{}", answer.text);
+        assert_eq!(registry::digest(&archive.repository, &archive.tag).await.is_some(), built, "{dockerfile}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_of_a_single_tenant_opens_every_base() {
+    let kiln = signed().set("KILN_BASES__ANY", "true").start().await;
+    let bob = format!("bob{}", Uuid::new_v4().simple());
+    registry::copy("bases/waiting", &bob).await;
+    let archive = Archive::of(&format!("FROM {}/{bob}\n", engine("KILN_TEST_REGISTRY")));
+    let answer = post(&kiln.anonymous(), &archive).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
