@@ -52,8 +52,8 @@ impl Contexts {
 // === impl Builds ===
 
 impl Builds {
-    /// Accepts a build for a caller who waits. Not fsynced for their sake, but for those who ask for
-    /// its state and log: after a crash it ends as interrupted.
+    /// Accepts a build for a caller who waits. It is in the ledger as others are, for those who ask for
+    /// its state and log; after a crash it ends as interrupted.
     ///
     /// # Errors
     /// See [`Refused`].

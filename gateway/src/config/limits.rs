@@ -19,7 +19,7 @@ pub struct Limits {
     pub streams: usize,
     /// Open streams of one owner.
     pub streams_per_owner: usize,
-    /// Archives that are being received and read at once: what is unproved on disk is these times the
+    /// Archives on their way here at once: what lies unproved on disk is at most these times the
     /// longest one.
     pub archives: usize,
     /// Such archives from one address.
