@@ -8,6 +8,7 @@ mod builds;
 mod endings;
 mod refusals;
 mod signatures;
+mod streamed;
 
 use kiln_conformance_tests::{Client, Engine, Launch, client::Answer};
 use reqwest::{Method, RequestBuilder};

@@ -103,6 +103,14 @@ impl Attached {
         Ok(build)
     }
 
+    /// The build's log from its beginning to its end, as it grows.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn follow(&self) -> Result<Option<Reader>, LedgerError> {
+        self.builds.log(&self.owner, self.id, 0, true).await
+    }
+
     /// The build's log from its beginning to where it is now.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ pub(super) async fn of(dialect: Dialect, image: &str, build: &Build, attached: &
 }
 
 /// The status, and what to say where it isn't 200.
-fn outcome(build: &Build) -> (StatusCode, String) {
+pub(super) fn outcome(build: &Build) -> (StatusCode, String) {
     let text = build.failure.as_ref().map_or_else(String::new, |failure| failure.message.clone());
     let status = match (build.state, build.failure.as_ref().map(|failure| failure.reason)) {
         (State::Succeeded, _) => StatusCode::OK,

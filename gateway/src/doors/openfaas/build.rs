@@ -12,7 +12,7 @@ use http::{StatusCode, request::Parts};
 use http_body::Body as _;
 use kiln_auth::{Identity, Origin};
 
-use super::{OpenFaas, answer, dialect::Dialect, dialect::Fault, proof::Unproved, request};
+use super::{OpenFaas, answer, dialect::Dialect, dialect::Fault, ndjson, proof::Unproved, request};
 use crate::{
     archive::{ReceiveError, Spooled},
     builds::{QueueFull, Refused},
@@ -47,6 +47,10 @@ pub(super) async fn build(
         Ok(attached) => attached,
         Err(error) => return dialect.fault(&refused(&error)),
     };
+    // Of-builder's clients know no lines.
+    if dialect == Dialect::Pro && ndjson::wanted(&head.headers) {
+        return ndjson::answer(attached, request.image, begun).await;
+    }
     match attached.ended().await {
         Ok(Some(build)) => answer::of(dialect, &request.image, &build, &attached, begun).await,
         Ok(None) => {

@@ -20,7 +20,7 @@ impl Lines {
         Self { marked: dialect != Dialect::Pro, begun: HashMap::new() }
     }
 
-    /// The line for a record, if it has one. Output keeps its line feeds, as there.
+    /// The line for a record, if it has one. Of-builder leaves output its line feeds.
     pub(super) fn line(&mut self, record: &Record) -> Option<String> {
         let text = || String::from_utf8_lossy(&record.bytes).into_owned();
         let (step, output) = if self.marked { ("v: ", "l: ") } else { ("", "") };
@@ -36,7 +36,11 @@ impl Lines {
                 let took = record.time.duration_since(begun).as_secs_f64();
                 Some(format!("{step}{} {name} {took:.2}s", time(begun)))
             }
-            RecordKind::Stdout | RecordKind::Stderr => Some(format!("{output}{} {}", time(record.time), text())),
+            RecordKind::Stdout | RecordKind::Stderr => {
+                let text = text();
+                let text = if self.marked { &text } else { text.trim_end_matches('\n') };
+                Some(format!("{output}{} {text}", time(record.time)))
+            }
             // The real ones drop these, and leave their callers to guess.
             RecordKind::Warning => Some(format!("{output}{} warning: {}", time(record.time), text())),
             RecordKind::Note | RecordKind::Clipped => Some(format!("{output}{} {}", time(record.time), text())),
@@ -81,6 +85,6 @@ mod tests {
             "l: 2026-11-21T00:00:02Z warning: no",
         ];
         assert_eq!(lines(Dialect::OfBuilder), want);
-        assert_eq!(lines(Dialect::Pro), want.map(|line| &line[3..]));
+        assert_eq!(lines(Dialect::Pro), want.map(|line| line[3..].trim_end()));
     }
 }

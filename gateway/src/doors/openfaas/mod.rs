@@ -4,6 +4,7 @@ mod answer;
 mod build;
 mod dialect;
 mod lines;
+mod ndjson;
 mod proof;
 mod request;
 
