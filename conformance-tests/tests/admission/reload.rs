@@ -39,12 +39,12 @@ async fn a_signal_brings_new_limits_and_ends_nothing() {
     assert_eq!(client.get(BUILDS).await.status, 200);
     assert_refused(&client.get(BUILDS).await, 429, BUILDS);
     let wide =
-        "[limits]\ntrusted_proxies = [\"127.0.0.1\"]\n[limits.rates]\nread = { per_minute = 60, burst = 1000 }\n";
+        "[limits]\ntrusted_proxies = [\"127.0.0.1\"]\n[limits.rates]\nread = { per_minute = 60, burst = 600 }\n";
     rewrite(&kiln, ONE, wide);
     hang_up(&kiln);
     said(&mut kiln, "INFO", "read anew").await;
     let answer = client.get(BUILDS).await;
-    assert_eq!((answer.status.as_u16(), answer.header("ratelimit-policy")), (200, "\"read\";q=1000;w=1000"));
+    assert_eq!((answer.status.as_u16(), answer.header("ratelimit-policy")), (200, "\"read\";q=600;w=600"));
 }
 
 #[tokio::test]
@@ -68,12 +68,12 @@ async fn a_configuration_that_cant_be_used_changes_nothing_and_is_told_of() {
 async fn a_changed_file_is_seen_without_a_signal() {
     let kiln = narrow().start().await;
     let client = kiln.client("devel");
-    rewrite(&kiln, "per_minute = 1, burst = 1 }", "per_minute = 60, burst = 2000 }");
+    rewrite(&kiln, "per_minute = 1, burst = 1 }", "per_minute = 60, burst = 500 }");
     let policy = until("the file is read", || async {
         let policy = client.get(BUILDS).await.header("ratelimit-policy").to_owned();
         tokio::time::sleep(Duration::from_millis(200)).await;
         (policy != "\"read\";q=1;w=60").then_some(policy)
     })
     .await;
-    assert_eq!(policy, "\"read\";q=2000;w=2000");
+    assert_eq!(policy, "\"read\";q=500;w=500");
 }
