@@ -38,8 +38,7 @@ async fn a_signal_brings_new_limits_and_ends_nothing() {
     let client = kiln.client("devel");
     assert_eq!(client.get(BUILDS).await.status, 200);
     assert_refused(&client.get(BUILDS).await, 429, BUILDS);
-    let wide =
-        "[limits]\ntrusted_proxies = [\"127.0.0.1\"]\n[limits.rates]\nread = { per_minute = 60, burst = 600 }\n";
+    let wide = "[limits]\ntrusted_proxies = [\"127.0.0.1\"]\n[limits.rates]\nread = { per_minute = 60, burst = 600 }\n";
     rewrite(&kiln, ONE, wide);
     hang_up(&kiln);
     said(&mut kiln, "INFO", "read anew").await;
