@@ -4,6 +4,7 @@
 //! to it over HTTP, and looks at what came out in the real registry.
 
 pub mod client;
+pub mod corpus;
 pub mod couchdb;
 pub mod engines;
 pub mod kiln;

@@ -37,5 +37,3 @@ pub use self::{
 mod corpus;
 #[cfg(test)]
 mod roundtrip;
-#[cfg(test)]
-mod writer;

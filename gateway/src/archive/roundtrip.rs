@@ -10,14 +10,11 @@ use std::{
 };
 
 use kiln_backends::{EntryKind, Tree};
+use kiln_conformance_tests::corpus::writer::{bzip2, gzip, xz, zstd};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Limits,
-    index::index,
-    writer::{bzip2, gzip, xz, zstd},
-};
+use super::{Limits, index::index};
 
 /// What an entry is, with a file's bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
