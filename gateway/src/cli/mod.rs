@@ -6,6 +6,7 @@ mod doctor;
 mod follow;
 mod identity;
 mod ledger;
+mod openfaas;
 mod user;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
@@ -54,6 +55,9 @@ enum Verb {
     /// Look after the ledger
     #[command(subcommand)]
     Ledger(ledger::Verb),
+    /// Look after the keys for OpenFaaS's build secrets
+    #[command(subcommand)]
+    Openfaas(openfaas::Verb),
 }
 
 /// Where the configuration lies.
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
             Verb::Identity(verb) => identity::run(verb).await,
             Verb::Doctor(args) => doctor::run(&args).await,
             Verb::Ledger(verb) => ledger::run(verb).await,
+            Verb::Openfaas(verb) => openfaas::run(&verb),
         }
     })
 }

@@ -16,6 +16,8 @@ pub struct OpenFaas {
     /// The key that signs bodies, read for every request so that it can be changed. Whoever holds it
     /// may name any repository of the registries below.
     pub payload_secret_file: Option<PathBuf>,
+    /// The private keys that open sealed build secrets, read for every one; the first is published.
+    pub build_secrets_key_file: Option<PathBuf>,
     /// Checks no signature: whoever reaches the listener is as one who holds the key.
     pub disable_hmac: bool,
     /// Whose builds they are. A user of the same name at another door is the same user.
@@ -53,6 +55,7 @@ impl Default for OpenFaas {
         let Limits { body, unpacked, ratio, entries, .. } = Limits::default();
         Self {
             payload_secret_file: None,
+            build_secrets_key_file: None,
             disable_hmac: false,
             user: "openfaas".to_owned(),
             registries: Vec::new(),
@@ -70,6 +73,9 @@ pub(super) fn replaced<'v>(value: impl Fn(&str) -> Option<&'v str>) -> toml::Tab
     if let Some(folder) = value("secret_mount_path") {
         let file = Path::new(folder).join(PAYLOAD_SECRET);
         table.insert("payload_secret_file".to_owned(), file.display().to_string().into());
+    }
+    if let Some(file) = value("build_secrets_private_key_path") {
+        table.insert("build_secrets_key_file".to_owned(), file.into());
     }
     // No other spelling, as there: a mistake must not open the door.
     if value("disable_hmac") == Some("true") {
@@ -91,6 +97,9 @@ mod tests {
         let signed = on("secret_mount_path", "/var/openfaas/secrets/");
         assert_eq!(signed.payload_secret_file.as_deref(), Some(Path::new("/var/openfaas/secrets/payload-secret")));
         assert!(signed.is_on() && !signed.disable_hmac);
+        let secrets = on("build_secrets_private_key_path", "/var/secrets/buildkit/key");
+        assert_eq!(secrets.build_secrets_key_file.as_deref(), Some(Path::new("/var/secrets/buildkit/key")));
+        assert!(!secrets.is_on());
         assert!(on("disable_hmac", "true").is_on());
         for spelling in ["True", "1", "yes", "false"] {
             assert!(!on("disable_hmac", spelling).is_on(), "{spelling}");

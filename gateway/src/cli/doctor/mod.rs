@@ -1,6 +1,7 @@
 //! `kiln doctor`: checks what a gateway needs, part by part, and says what to do.
 
 mod canary;
+mod secrets;
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
@@ -61,6 +62,7 @@ pub(crate) async fn run(args: &Args) -> ExitCode {
     findings.extend(engine(&config).await);
     findings.extend(registry(&config).await);
     findings.extend(identity(&config).await);
+    findings.extend(secrets::keys(config.openfaas.build_secrets_key_file.as_deref()));
     if let Some(image) = &args.canary {
         findings.push(step_network(&config, image, &args.unreachable).await);
     }
