@@ -8,6 +8,7 @@ mod identity;
 mod limits;
 mod openfaas;
 mod reload;
+mod sources;
 mod time;
 
 use std::{
@@ -24,6 +25,7 @@ pub use identity::{CouchDb, Identity, Jwt, OpenWhisk};
 pub use limits::{Limits, Rates};
 pub use openfaas::OpenFaas;
 pub use reload::{Reload, Source};
+pub use sources::{AddHost, Frontend, InvalidSource, Sources};
 
 use crate::registry::{ProcessRegistry, Registries};
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub registries: Registries,
     /// Which base images callers may build on.
     pub bases: Bases,
+    /// What else callers' Dockerfiles may fetch, and what may read them.
+    pub sources: Sources,
     /// What build steps are given.
     pub steps: Steps,
     /// How much of the engine a build may use.
@@ -145,6 +149,7 @@ impl Default for Config {
             registry: ProcessRegistry::default(),
             registries: Registries::default(),
             bases: Bases::default(),
+            sources: Sources::default(),
             steps: Steps::default(),
             sizes: Sizes::default(),
             limits: Limits::default(),
