@@ -14,14 +14,20 @@ pub trait BuildBackend: Send + Sync {
     /// When the engine can't be reached, is older than the floor, or fails a proof.
     async fn probe(&self) -> Result<Capabilities, EngineError>;
 
-    /// Runs one attempt to its end: the image stands in the registry under its digest.
+    /// Runs one attempt to its end: what was to be pushed stands in the registry under its digest;
+    /// `None` where nothing was.
     ///
     /// Once `cancel` has fired it returns when the engine is clean. A dropped future cancels too;
     /// what can't be awaited then is left to the engine, which notices that its session is gone.
     ///
     /// # Errors
     /// See [`RunError`].
-    async fn run(&self, spec: BuildSpec, events: EventSink, cancel: CancellationToken) -> Result<Pushed, RunError>;
+    async fn run(
+        &self,
+        spec: BuildSpec,
+        events: EventSink,
+        cancel: CancellationToken,
+    ) -> Result<Option<Pushed>, RunError>;
 
     /// Lists this instance's leftovers, asks about each whether its build lives, removes the others
     /// and returns how many went.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventSink, Pushed, RunError,
+    AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventSink, Output, Pushed, RunError,
     buildkit::{
         Address, InsecureAddress, StepSettings, Tls, Transport,
         attempt::{Attempt, Interrupt},
@@ -73,17 +73,25 @@ impl BuildBackend for BuildkitdBackend {
         probe::probe(&self.transport).await
     }
 
-    async fn run(&self, spec: BuildSpec, events: EventSink, cancel: CancellationToken) -> Result<Pushed, RunError> {
+    async fn run(
+        &self,
+        spec: BuildSpec,
+        events: EventSink,
+        cancel: CancellationToken,
+    ) -> Result<Option<Pushed>, RunError> {
         let interrupt = Interrupt::new(cancel, spec.limits.deadline);
-        let attempt = Attempt {
+        let attempt = |export| Attempt {
             transport: &self.transport,
             spec: &spec,
-            export: Export::PushByDigest,
+            export,
             steps: &self.steps,
             events: &events,
             interrupt: &interrupt,
         };
-        pushed(attempt.run().await?)
+        match &spec.output {
+            Output::Push(to) => pushed(attempt(Export::PushByDigest(to)).run().await?).map(Some),
+            Output::Nothing => attempt(Export::Nothing).run().await.map(|_| None),
+        }
     }
 
     /// A build on a buildkitd lives in its session and ends with it; there is nothing to remove.

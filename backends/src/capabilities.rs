@@ -13,6 +13,8 @@ pub struct Capabilities {
     pub platforms: Vec<String>,
     /// Whether it can push by digest, so that the tag is moved by Kiln alone.
     pub atomic_tag: bool,
+    /// Whether it can push an index, which is what an image for several platforms is.
+    pub indexes: bool,
     /// Which network its build steps have.
     pub step_network: StepNetwork,
     /// Which limits it enforces on a step.

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventSink, InstanceId, Pushed, RunError,
+    AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventSink, InstanceId, Output, Pushed, RunError,
     buildkit::{
         Address, InsecureAddress, StepSettings, Transport,
         attempt::{Attempt, Interrupt},
@@ -99,12 +99,18 @@ impl BuildBackend for DockerBackend {
         capabilities.engine = "docker".to_owned();
         capabilities.version = format!("{version} (BuildKit {})", capabilities.version);
         capabilities.atomic_tag = store == Store::Containerd;
+        capabilities.indexes = store == Store::Containerd;
         // The Engine gives each step a namespace on its bridge, and has no setting against it.
         capabilities.step_network = crate::StepNetwork::Own;
         Ok(capabilities)
     }
 
-    async fn run(&self, spec: BuildSpec, events: EventSink, cancel: CancellationToken) -> Result<Pushed, RunError> {
+    async fn run(
+        &self,
+        spec: BuildSpec,
+        events: EventSink,
+        cancel: CancellationToken,
+    ) -> Result<Option<Pushed>, RunError> {
         let interrupt = Interrupt::new(cancel, spec.limits.deadline);
         let lost = |source| RunError::Engine { retryable: true, source };
         let engine = interrupt.or(Engine::connect(&self.host)).await?.map_err(lost)?;
@@ -118,11 +124,12 @@ impl BuildBackend for DockerBackend {
             events: &events,
             interrupt: &interrupt,
         };
-        match store {
-            Store::Containerd => pushed(attempt(Export::PushByDigest).run().await?),
-            Store::GraphDriver => {
+        match (&spec.output, store) {
+            (Output::Nothing, _) => attempt(Export::Nothing).run().await.map(|_| None),
+            (Output::Push(to), Store::Containerd) => pushed(attempt(Export::PushByDigest(to)).run().await?).map(Some),
+            (Output::Push(to), Store::GraphDriver) => {
                 let kept = kept_name(&spec.attempt);
-                let push = Push::new(engine, &spec, &events, &interrupt, kept.clone());
+                let push = Push::new(engine, &*spec.registry_auth, to, &events, &interrupt, kept.clone());
                 let built = attempt(Export::Keep(kept)).run().await;
                 let lock = self.lock_of(push.repository());
                 let outcome = match built {
@@ -130,7 +137,7 @@ impl BuildBackend for DockerBackend {
                     Err(error) => Err(error),
                 };
                 push.forget_build().await;
-                outcome
+                outcome.map(Some)
             }
         }
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventKind, EventSink, Pushed, RunError,
+    AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventKind, EventSink, Output, Pushed, RunError,
     StepLimits, StepNetwork,
 };
 
@@ -43,20 +43,26 @@ impl BuildBackend for Fake {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             platforms: vec!["linux/amd64".to_owned()],
             atomic_tag: true,
+            indexes: true,
             step_network: StepNetwork::Own,
             step_limits: StepLimits::default(),
             warnings: Vec::new(),
         })
     }
 
-    async fn run(&self, spec: BuildSpec, events: EventSink, cancel: CancellationToken) -> Result<Pushed, RunError> {
+    async fn run(
+        &self,
+        spec: BuildSpec,
+        events: EventSink,
+        cancel: CancellationToken,
+    ) -> Result<Option<Pushed>, RunError> {
         let act = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         match act {
             Some(Act::End(script, outcome)) => {
                 for kind in script {
                     events.emit(kind).await;
                 }
-                outcome
+                outcome.map(Some)
             }
             Some(Act::UntilCancelled(script)) => {
                 for kind in script {
@@ -65,7 +71,10 @@ impl BuildBackend for Fake {
                 cancel.cancelled().await;
                 Err(RunError::Cancelled)
             }
-            None => Ok(Pushed { digest: format!("sha256:{:0>64}", spec.attempt.build.0.simple()) }),
+            None => Ok(match spec.output {
+                Output::Push(_) => Some(Pushed { digest: format!("sha256:{:0>64}", spec.attempt.build.0.simple()) }),
+                Output::Nothing => None,
+            }),
         }
     }
 

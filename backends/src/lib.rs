@@ -17,6 +17,7 @@ pub mod fake;
 pub mod session_auth;
 pub mod spec;
 pub mod step_deadline;
+pub mod syntax;
 pub mod tree;
 
 pub use backend::{BuildBackend, EngineError, Pushed, RunError};
@@ -27,8 +28,9 @@ pub use event::{Event, EventKind, EventSink, Stream};
 pub use failure::{FailedStep, Failure, Reason};
 pub use session_auth::{BasicCredential, RegistryAuth, RegistryToken, TokenRefused, TokenRequest};
 pub use spec::{
-    AttemptName, BuildArg, BuildId, BuildSpec, Destination, InstanceId, Limits, Secret, SourceRule, SourceRules,
-    TenantKey,
+    AttemptName, BuildArg, BuildId, BuildSpec, Destination, InstanceId, Limits, Output, Secret, SourceRule,
+    SourceRules, TenantKey,
 };
 pub use step_deadline::StepDeadline;
+pub use syntax::syntax_of;
 pub use tree::{Entry, EntryKind, InvalidTree, Tree, TreeBuilder};

@@ -58,6 +58,16 @@ pub struct Destination {
     pub target: ScopedTarget,
 }
 
+/// What becomes of what is built.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// The image goes to a registry.
+    Push(Destination),
+    /// Nothing: the engine keeps what its cache has, and no image. For those who want to know
+    /// whether something can be built.
+    Nothing,
+}
+
 /// What the build may fetch: everything is denied that no rule allows; the last rule that matches wins.
 #[derive(Clone, Debug, Default)]
 pub struct SourceRules(pub Vec<SourceRule>);
@@ -98,14 +108,17 @@ pub struct BuildSpec {
     pub context: Arc<Tree>,
     /// The Dockerfile's path within the context.
     pub dockerfile: String,
+    /// The image of the frontend that reads it, by digest; `None` is the engine's own. The rules
+    /// below have to allow it, and it has to keep to the attributes that split tenants' caches.
+    pub frontend: Option<String>,
     /// The caller's build arguments.
     pub args: BTreeMap<BuildArg, String>,
     /// Proxy settings for its steps (`HTTP_PROXY` and the like); not part of any cache key.
     pub proxy: BTreeMap<String, String>,
     /// The platforms to build for; empty is the engine's own.
     pub platforms: Vec<String>,
-    /// Where the image goes.
-    pub destination: Destination,
+    /// What becomes of the image.
+    pub output: Output,
     /// What it may fetch.
     pub sources: SourceRules,
     /// Who answers for registries.

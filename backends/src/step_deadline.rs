@@ -76,7 +76,12 @@ impl BuildBackend for StepDeadline {
         self.inner.probe().await
     }
 
-    async fn run(&self, spec: BuildSpec, events: EventSink, cancel: CancellationToken) -> Result<Pushed, RunError> {
+    async fn run(
+        &self,
+        spec: BuildSpec,
+        events: EventSink,
+        cancel: CancellationToken,
+    ) -> Result<Option<Pushed>, RunError> {
         let Some(allowed) = spec.limits.step_deadline else { return self.inner.run(spec, events, cancel).await };
         let overrun = cancel.child_token();
         let (sink, received) = EventSink::channel();
@@ -115,7 +120,7 @@ mod tests {
         EventKind::StepFinished { step, cached: false, error: None }
     }
 
-    async fn run(act: Act, cancel: CancellationToken) -> (Result<Pushed, RunError>, usize) {
+    async fn run(act: Act, cancel: CancellationToken) -> (Result<Option<Pushed>, RunError>, usize) {
         let backend = StepDeadline::new(Arc::new(Fake::new([act])));
         let (sink, mut events) = EventSink::channel();
         let mut spec = spec();
@@ -142,7 +147,7 @@ mod tests {
         let pushed = Pushed { digest: "sha256:1".to_owned() };
         let (outcome, seen) =
             run(Act::End(vec![started(1), finished(1)], Ok(pushed.clone())), CancellationToken::new()).await;
-        assert_eq!((outcome.unwrap(), seen), (pushed, 2));
+        assert_eq!((outcome.unwrap(), seen), (Some(pushed), 2));
     }
 
     #[tokio::test(start_paused = true)]

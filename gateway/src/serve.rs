@@ -73,6 +73,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         registry,
         process: Arc::clone(&process),
         bases: config.bases.clone(),
+        sources: config.sources.clone(),
         steps: config.steps.clone(),
         sizes: Arc::clone(&sizes),
         trust,
@@ -147,6 +148,7 @@ fn openfaas(
         admission: admission.clone(),
         spool: Spool::new(spool, limits),
         body_at_most: limits.body,
+        build_secrets: settings.build_secrets_key_file.as_deref().map(Into::into),
         proof: Arc::new(Proof::new(settings).map_err(failed("openfaas"))?),
     }))
 }

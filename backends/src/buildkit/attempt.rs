@@ -15,7 +15,7 @@ use super::{
     status::Fold,
     transport::{Connection, Transport},
 };
-use crate::{BuildSpec, EngineError, EventKind, EventSink, Failure, Reason, RunError};
+use crate::{BuildSpec, EngineError, EventKind, EventSink, Failure, Reason, RunError, syntax_of};
 
 /// Solves of one attempt; those after the first find everything cached but what failed.
 pub(crate) const SOLVES: u32 = 3;
@@ -33,7 +33,7 @@ pub(crate) type Exported = HashMap<String, String>;
 pub(crate) struct Attempt<'a> {
     pub(crate) transport: &'a Transport,
     pub(crate) spec: &'a BuildSpec,
-    pub(crate) export: Export,
+    pub(crate) export: Export<'a>,
     pub(crate) steps: &'a StepSettings,
     pub(crate) events: &'a EventSink,
     pub(crate) interrupt: &'a Interrupt,
@@ -96,7 +96,7 @@ impl Attempt<'_> {
             secrets: self.spec.secrets.clone(),
         };
         let session = self.interrupt.or(Session::open(&connection, offers)).await?.map_err(lost)?;
-        if solve::names_syntax(&self.spec.context, &self.spec.dockerfile).await {
+        if self.spec.frontend.is_none() && syntax_of(&self.spec.context, &self.spec.dockerfile).await.is_some() {
             let text = "the Dockerfile's syntax line is not followed: the engine's own frontend reads it".to_owned();
             self.events.emit(EventKind::Warning { text }).await;
         }

@@ -13,7 +13,7 @@ use super::{
     status::Fold,
     transport::words,
 };
-use crate::{BuildSpec, EngineError, FailedStep, Failure, Reason, RunError};
+use crate::{BuildSpec, EngineError, FailedStep, Failure, Output, Reason, RunError};
 
 /// The longest sentence out of an engine's words.
 const LONGEST: usize = 500;
@@ -53,8 +53,10 @@ pub(super) fn judge(status: &tonic::Status, fold: &Fold, spec: &BuildSpec) -> Ve
         return fail(Failure { step, ..Failure::new(Reason::SourceDenied, message) });
     }
     let exporting = step.as_ref().is_some_and(|step| step.name.starts_with("exporting to "));
-    if exporting || text.contains("failed to push") {
-        let to = format!("{}/{}", spec.destination.registry, spec.destination.target.repository());
+    if let Output::Push(to) = &spec.output
+        && (exporting || text.contains("failed to push"))
+    {
+        let to = format!("{}/{}", to.registry, to.target.repository());
         if let Some(verdict) = registry::judge(Action::Push(&to), text) {
             return verdict;
         }

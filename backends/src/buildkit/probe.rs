@@ -85,6 +85,7 @@ async fn ask(transport: &Transport) -> Result<Capabilities, EngineError> {
         version: found,
         platforms: workers.iter().flat_map(|worker| &worker.platforms).map(platform).collect(),
         atomic_tag: true,
+        indexes: true,
         step_network,
         // Nothing in a solve bounds the number of processes.
         step_limits: StepLimits { memory: limits, cpu: limits, processes: false },

@@ -1,22 +1,24 @@
 //! Writes the solve request of an attempt: the Dockerfile frontend's attributes, the source policy
 //! and the exporter. The attributes are a closed set; a caller's values become `build-arg:` only.
 
-use std::{collections::HashMap, io::Read as _, sync::Arc};
+use std::collections::HashMap;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{
     CacheOptions, Exporter, SolveRequest,
     sourcepolicy::{MatchType, Policy, PolicyAction, Rule, Selector},
 };
 
-use crate::{BuildSpec, Limits, SourceRule, SourceRules, Tree};
+use crate::{BuildSpec, Destination, Limits, SourceRule, SourceRules};
 
 /// What becomes of the result.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Export {
+#[derive(Clone, Debug)]
+pub(crate) enum Export<'a> {
     /// Pushed under its digest alone.
-    PushByDigest,
+    PushByDigest(&'a Destination),
     /// Kept in a Docker Engine's graph-driver store under this name.
     Keep(String),
+    /// Made, and left to the cache.
+    Nothing,
 }
 
 /// What an operator sets for every build on an engine.
@@ -31,19 +33,20 @@ pub(crate) fn request(
     spec: &BuildSpec,
     reference: String,
     session: &str,
-    export: &Export,
+    export: &Export<'_>,
     steps: &StepSettings,
 ) -> SolveRequest {
-    let exporter = exporter(spec, export);
+    let exporter = exporter(export);
+    let first = exporter.clone().unwrap_or_default();
     SolveRequest {
         r#ref: reference,
         session: session.to_owned(),
-        frontend: "dockerfile.v0".to_owned(),
+        frontend: if spec.frontend.is_some() { "gateway.v0" } else { "dockerfile.v0" }.to_owned(),
         frontend_attrs: attributes(spec, steps),
         // BuildKit before 0.13 reads only this pair.
-        exporter_deprecated: exporter.r#type.clone(),
-        exporter_attrs_deprecated: exporter.attrs.clone(),
-        exporters: vec![exporter],
+        exporter_deprecated: first.r#type,
+        exporter_attrs_deprecated: first.attrs,
+        exporters: exporter.into_iter().collect(),
         cache: Some(CacheOptions::default()),
         source_policy: Some(policy(&spec.sources)),
         // Not recorded: the history keeps arguments and logs.
@@ -79,6 +82,9 @@ fn attributes(spec: &BuildSpec, steps: &StepSettings) -> HashMap<String, String>
     set("build-arg:BUILDKIT_CACHE_MOUNT_NS", spec.tenant.cache_namespace());
     // The frontend takes this for a sign that it was started by a `# syntax=` line, and follows none.
     set("cmdline", "kiln".to_owned());
+    if let Some(image) = &spec.frontend {
+        set("source", image.clone());
+    }
     if !spec.platforms.is_empty() {
         set("platform", spec.platforms.join(","));
     }
@@ -100,12 +106,11 @@ fn attributes(spec: &BuildSpec, steps: &StepSettings) -> HashMap<String, String>
     attributes
 }
 
-fn exporter(spec: &BuildSpec, export: &Export) -> Exporter {
+fn exporter(export: &Export<'_>) -> Option<Exporter> {
     let set = |attrs: &[(&str, String)]| attrs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
     let yes = || "true".to_owned();
     match export {
-        Export::PushByDigest => {
-            let to = &spec.destination;
+        Export::PushByDigest(to) => {
             let name = format!("{}/{}", to.registry, to.target.repository());
             let mut attrs: HashMap<String, String> = set(&[
                 ("name", name),
@@ -120,9 +125,10 @@ fn exporter(spec: &BuildSpec, export: &Export) -> Exporter {
             if (to.plain_http && !is_loopback(&to.registry)) || to.skip_verify {
                 attrs.insert("registry.insecure".to_owned(), yes());
             }
-            Exporter { r#type: "image".to_owned(), attrs }
+            Some(Exporter { r#type: "image".to_owned(), attrs })
         }
-        Export::Keep(name) => Exporter { r#type: "moby".to_owned(), attrs: set(&[("name", name.clone())]) },
+        Export::Keep(name) => Some(Exporter { r#type: "moby".to_owned(), attrs: set(&[("name", name.clone())]) }),
+        Export::Nothing => None,
     }
 }
 
@@ -133,7 +139,8 @@ fn is_loopback(registry: &str) -> bool {
     host == "localhost" || address.is_some_and(|address| address.is_loopback())
 }
 
-/// Denies everything, then allows the context, then what the rules say: the last match wins.
+/// Denies everything, then allows the context, then what the rules say, and no rule gives git: the
+/// last match wins.
 fn policy(sources: &SourceRules) -> Policy {
     let mut rules = vec![
         rule(PolicyAction::Deny, "*"),
@@ -144,6 +151,8 @@ fn policy(sources: &SourceRules) -> Policy {
         SourceRule::Allow(identifier) => rule(PolicyAction::Allow, identifier),
         SourceRule::Deny(identifier) => rule(PolicyAction::Deny, identifier),
     }));
+    // A URL of a permitted host can be a repository's.
+    rules.push(rule(PolicyAction::Deny, "git://*"));
     Policy { version: 1, rules }
 }
 
@@ -159,48 +168,48 @@ fn rule(action: PolicyAction, identifier: &str) -> Rule {
     }
 }
 
-/// Whether the Dockerfile asks for another frontend, which Kiln doesn't let it have.
-pub(crate) async fn names_syntax(context: &Arc<Tree>, dockerfile: &str) -> bool {
-    /// Directives stand at the very top, in comments.
-    const HEAD: u64 = 4096;
-    let (context, dockerfile) = (Arc::clone(context), dockerfile.to_owned());
-    let read = tokio::task::spawn_blocking(move || {
-        let mut head = Vec::new();
-        context.get(&dockerfile).map(|entry| context.read(entry).take(HEAD).read_to_end(&mut head));
-        head
-    });
-    let head = read.await.unwrap_or_default();
-    has_syntax_line(&String::from_utf8_lossy(&head))
-}
-
-fn has_syntax_line(head: &str) -> bool {
-    let directive = |line: &str| {
-        let text = line.trim_start_matches(['#', '/']).trim();
-        text.split_once('=').is_some_and(|(name, _)| name.trim().eq_ignore_ascii_case("syntax"))
-    };
-    head.trim_start_matches('\u{feff}')
-        .lines()
-        .map(str::trim)
-        .take_while(|line| line.is_empty() || line.starts_with('#') || line.starts_with("//"))
-        .any(directive)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Output, buildkit::failure::tests::spec};
+
+    fn solve(spec: &BuildSpec) -> SolveRequest {
+        let export = match &spec.output {
+            Output::Push(to) => Export::PushByDigest(to),
+            Output::Nothing => Export::Nothing,
+        };
+        request(spec, "r".to_owned(), "s", &export, &StepSettings::default())
+    }
 
     #[test]
-    fn a_syntax_line_is_seen_where_the_frontend_would_see_it() {
-        for (head, expected) in [
-            ("# syntax=docker/dockerfile:1\nFROM x", true),
-            ("#!/usr/bin/env x\n#  Syntax = evil\nFROM x", true),
-            ("// syntax=docker/dockerfile:1\n", true),
-            ("\u{feff}# syntax=x", true),
-            ("FROM x\n# syntax=late", false),
-            ("# a comment about syntax\nFROM x", false),
-            ("", false),
-        ] {
-            assert_eq!(has_syntax_line(head), expected, "{head:?}");
+    fn what_is_to_be_pushed_has_an_exporter_and_nothing_has_none() {
+        let pushed = solve(&spec());
+        let attrs = &pushed.exporters[0].attrs;
+        assert_eq!((attrs["name"].as_str(), attrs["push-by-digest"].as_str()), ("r:5000/ann/x", "true"));
+        assert_eq!((pushed.exporter_deprecated.as_str(), &pushed.exporter_attrs_deprecated), ("image", attrs));
+        let nothing = solve(&BuildSpec { output: Output::Nothing, ..spec() });
+        assert!(nothing.exporters.is_empty() && nothing.exporter_deprecated.is_empty());
+    }
+
+    #[test]
+    fn a_frontend_that_was_chosen_reads_the_dockerfile_and_is_salted_as_the_engines_own() {
+        let own = solve(&spec());
+        let chosen = solve(&BuildSpec { frontend: Some("r/f@sha256:0".to_owned()), ..spec() });
+        assert_eq!((own.frontend.as_str(), own.frontend_attrs.get("source")), ("dockerfile.v0", None));
+        assert_eq!(chosen.frontend, "gateway.v0");
+        assert_eq!(chosen.frontend_attrs["source"], "r/f@sha256:0");
+        for name in ["hostname", "cmdline", "build-arg:BUILDKIT_CACHE_MOUNT_NS"] {
+            assert_eq!(own.frontend_attrs[name], chosen.frontend_attrs[name], "{name}");
         }
+    }
+
+    #[test]
+    fn everything_is_denied_first_and_git_again_last() {
+        let rules = SourceRules(vec![SourceRule::Allow("*".to_owned())]);
+        let policy = solve(&BuildSpec { sources: rules, ..spec() }).source_policy.unwrap_or_default();
+        let named = |rule: &Rule| (rule.action(), rule.selector.clone().unwrap_or_default().identifier);
+        let ends = (policy.rules.first().map(named), policy.rules.last().map(named));
+        let deny = |text: &str| Some((PolicyAction::Deny, text.to_owned()));
+        assert_eq!(ends, (deny("*"), deny("git://*")));
     }
 }

@@ -241,6 +241,13 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_ended_and_never_began_is_passed_over() {
+        let mut fold = Fold::default();
+        assert_eq!(told(&mut fold, vec![vertex("b", &["a"], None, Some(11), "")], vec![]), [""; 0]);
+        assert!(fold.end().is_empty());
+    }
+
+    #[test]
     fn a_source_ends_when_it_was_fetched_not_when_it_was_resolved() {
         let mut fold = Fold::default();
         let source = |started, completed| vertex("a", &[], Some(started), completed, "");

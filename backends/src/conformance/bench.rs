@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     AttemptName, BasicCredential, BuildBackend, BuildId, BuildSpec, Destination, Event, EventKind, EventSink, Failure,
-    InstanceId, Limits, Pushed, RegistryAuth, RegistryToken, RunError, SourceRule, SourceRules, TenantKey,
+    InstanceId, Limits, Output, Pushed, RegistryAuth, RegistryToken, RunError, SourceRule, SourceRules, TenantKey,
     TokenRefused, TokenRequest, Tree,
 };
 
@@ -44,7 +44,7 @@ pub struct Bench {
 #[derive(Debug)]
 pub struct Outcome {
     /// Its result.
-    pub result: Result<Pushed, RunError>,
+    pub result: Result<Option<Pushed>, RunError>,
     /// Its events.
     pub events: Vec<Event>,
 }
@@ -144,10 +144,16 @@ impl Bench {
             tenant: TenantKey::new(key),
             context: Arc::new(context),
             dockerfile: "Dockerfile".to_owned(),
+            frontend: None,
             args: BTreeMap::new(),
             proxy: BTreeMap::new(),
             platforms: Vec::new(),
-            destination: Destination { registry: self.registry.clone(), plain_http: true, skip_verify: false, target },
+            output: Output::Push(Destination {
+                registry: self.registry.clone(),
+                plain_http: true,
+                skip_verify: false,
+                target,
+            }),
             sources: SourceRules(vec![SourceRule::Allow(format!("docker-image://{}*", self.base_reference()))]),
             registry_auth: Arc::new(Fixed::default()),
             secrets: BTreeMap::new(),
@@ -195,6 +201,14 @@ impl Bench {
             }
         });
         Running { events, output, cancel, task }
+    }
+}
+
+/// Where a build's image goes.
+pub(super) fn destination(spec: &mut BuildSpec) -> &mut Destination {
+    match &mut spec.output {
+        Output::Push(to) => to,
+        Output::Nothing => panic!("the build pushes nothing"),
     }
 }
 
@@ -251,7 +265,8 @@ impl Outcome {
     #[must_use]
     pub fn digest(&self) -> &str {
         match &self.result {
-            Ok(pushed) => &pushed.digest,
+            Ok(Some(pushed)) => &pushed.digest,
+            Ok(None) => panic!("nothing was pushed\n{}", self.output()),
             Err(error) => panic!("{error}\n{}", self.output()),
         }
     }

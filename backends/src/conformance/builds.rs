@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bench, registry};
-use crate::{BuildArg, EventKind, Tree};
+use super::{Bench, bench::destination, registry};
+use crate::{BuildArg, EventKind, Output, Tree};
 
 /// The image is in the registry under its digest when the run returns, as a plain manifest; the tag
 /// is left to Kiln where the engine can push without one.
@@ -11,8 +11,8 @@ use crate::{BuildArg, EventKind, Tree};
 /// # Panics
 /// When it isn't.
 pub async fn a_build_is_in_the_registry_under_its_digest(bench: &Bench) {
-    let spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nENV WORD={}", bench.unique())));
-    let target = spec.destination.target.clone();
+    let mut spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nENV WORD={}", bench.unique())));
+    let target = destination(&mut spec).target.clone();
     let outcome = bench.run(spec).await;
     let config = registry::config(&bench.registry, target.repository(), outcome.digest()).await;
     assert_eq!(config["os"], "linux");
@@ -22,13 +22,84 @@ pub async fn a_build_is_in_the_registry_under_its_digest(bench: &Bench) {
     assert_eq!(tagged, !capabilities.atomic_tag, "the tag is moved by Kiln alone");
 }
 
+/// A build that is to push nothing runs its steps, fails where one does, and leaves the registry as it was.
+///
+/// # Panics
+/// When something is pushed, or a step isn't run.
+pub async fn a_build_without_output_runs_and_pushes_nothing(bench: &Bench) {
+    let word = bench.unique();
+    let mut spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nRUN echo ran {word}")));
+    let target = destination(&mut spec).target.clone();
+    spec.output = Output::Nothing;
+    let outcome = bench.run(spec).await;
+    assert!(matches!(outcome.result, Ok(None)), "{:?}", outcome.result);
+    assert!(outcome.output().contains(&format!("ran {word}")), "{}", outcome.output());
+    assert!(!registry::has_tag(&bench.registry, target.repository(), target.tag()).await);
+
+    let mut fails = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nRUN echo {word}; exit 3")));
+    fails.output = Output::Nothing;
+    let failure = bench.run(fails).await.failure().clone();
+    assert_eq!(failure.step.and_then(|step| step.exit_code), Some(3));
+}
+
+/// One platform gives a plain manifest, several an index, where the engine declares that it can push one.
+///
+/// # Panics
+/// When they give something else.
+pub async fn several_platforms_are_an_index(bench: &Bench) {
+    let capabilities = probed(bench).await;
+    let native = capabilities.platforms.first().cloned().unwrap_or_default();
+    let other = capabilities.platforms.iter().find(|platform| {
+        let architecture = |platform: &str| platform.split('/').nth(1).map(str::to_owned);
+        architecture(platform) != architecture(&native)
+    });
+    for platforms in [Some(vec![native.clone()]), other.map(|other| vec![native.clone(), other.clone()])] {
+        let Some(platforms) = platforms.filter(|platforms| platforms.len() == 1 || capabilities.indexes) else {
+            continue;
+        };
+        let text = format!("FROM scratch\nCOPY f /f\nENV WORD={}", bench.unique());
+        let mut spec = bench.spec("ann", bench.with_files(&text, &[("f", b"x")]));
+        spec.platforms.clone_from(&platforms);
+        let target = destination(&mut spec).target.clone();
+        let outcome = bench.run(spec).await;
+        let manifest = registry::manifest(&bench.registry, target.repository(), outcome.digest()).await;
+        let named: Vec<String> = manifest["manifests"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|one| format!("{}/{}", one["platform"]["os"], one["platform"]["architecture"]).replace('"', ""))
+            .collect();
+        let index = platforms.len() > 1;
+        assert_eq!((named.len(), manifest.get("config").is_some()), (if index { 2 } else { 0 }, !index), "{manifest}");
+        assert!(named.iter().all(|name| platforms.contains(name)), "{named:?} for {platforms:?}");
+    }
+}
+
+/// An ignore file beside the Dockerfile, with its name, counts in the place of `.dockerignore`.
+///
+/// # Panics
+/// When it doesn't.
+pub async fn an_ignore_file_of_the_dockerfiles_own_counts_first(bench: &Bench) {
+    let text = format!("FROM {{base}}\nCOPY . /all\nRUN ls /all # {}", bench.unique());
+    for (own, out) in [(None, "a.txt"), (Some("Dockerfile.dockerignore"), "b.txt")] {
+        let ignored = own.map(|name| (name, &b"b.*\n"[..]));
+        let files = [(".dockerignore", &b"a.*\n"[..]), ("a.txt", b"a"), ("b.txt", b"b")];
+        let files: Vec<_> = files.into_iter().chain(ignored).collect();
+        let outcome = bench.run(bench.spec("ann", bench.with_files(&text, &files))).await;
+        let (_, output) = (outcome.digest(), outcome.output());
+        for file in ["a.txt", "b.txt"] {
+            assert_eq!(output.contains(file), file != out, "{file}, ignored by {own:?}: {output}");
+        }
+    }
+}
+
 /// What keeps tenants apart leaves no trace in the image.
 ///
 /// # Panics
 /// When the configuration shows it.
 pub async fn the_image_shows_nothing_of_kiln(bench: &Bench) {
-    let spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nRUN echo {} > /x", bench.unique())));
-    let (target, hostname) = (spec.destination.target.clone(), spec.tenant.step_hostname());
+    let mut spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nRUN echo {} > /x", bench.unique())));
+    let (target, hostname) = (destination(&mut spec).target.clone(), spec.tenant.step_hostname());
     let outcome = bench.run(spec).await;
     let config = registry::config(&bench.registry, target.repository(), outcome.digest()).await.to_string();
     assert!(!config.contains(&hostname) && !config.contains("BUILDKIT_") && !config.contains("kiln"), "{config}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Bench, Fixed};
+use super::{Bench, Fixed, bench::destination};
 use crate::{EventKind, Reason, SourceRule, SourceRules};
 
 /// Exit code, line and last lines of the step that failed.
@@ -84,7 +84,7 @@ pub async fn a_broken_dockerfile_is_an_invalid_recipe(bench: &Bench) {
 pub async fn a_push_needs_the_registrys_credentials(bench: &Bench) {
     let (registry, credential) = &bench.private;
     let mut spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nENV WORD={}", bench.unique())));
-    spec.destination.registry.clone_from(registry);
+    destination(&mut spec).registry.clone_from(registry);
     let mut permitted = spec.clone();
     let failure = bench.run(spec).await.failure().clone();
     assert_eq!(failure.reason, Reason::PushDenied, "{failure:?}");
@@ -102,9 +102,9 @@ pub async fn a_push_needs_the_registrys_credentials(bench: &Bench) {
 pub async fn a_private_base_needs_the_callers_credentials(bench: &Bench) {
     let (registry, credential) = &bench.private;
     let mut seed = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nENV WORD={}", bench.unique())));
-    seed.destination.registry.clone_from(registry);
+    destination(&mut seed).registry.clone_from(registry);
     seed.registry_auth = Arc::new(Fixed(Some(credential.clone())));
-    let (repository, owner) = (seed.destination.target.repository().to_owned(), Arc::clone(&seed.registry_auth));
+    let (repository, owner) = (destination(&mut seed).target.repository().to_owned(), Arc::clone(&seed.registry_auth));
     let digest = bench.run(seed).await.digest().to_owned();
 
     let base = format!("{registry}/{repository}@{digest}");
@@ -125,7 +125,7 @@ pub async fn a_private_base_needs_the_callers_credentials(bench: &Bench) {
 pub async fn a_registry_that_does_not_answer_is_tried_again(bench: &Bench) {
     let mut spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nENV WORD={}", bench.unique())));
     // Nothing listens on a port that was free a moment ago.
-    spec.destination.registry = match std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()) {
+    destination(&mut spec).registry = match std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()) {
         Ok(address) => address.to_string(),
         Err(error) => panic!("{error}"),
     };

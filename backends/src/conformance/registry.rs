@@ -44,10 +44,17 @@ pub(super) async fn manifest(registry: &str, repository: &str, reference: &str) 
         panic!("{registry}/{repository} has no {reference}")
     };
     if let Some(expected) = reference.strip_prefix("sha256:") {
-        let actual: String = digest(&SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(actual, expected, "the manifest's digest");
+        assert_eq!(sha256(&bytes), expected, "the manifest's digest");
     }
     json(&bytes)
+}
+
+/// The digest of the manifest that a tag names.
+pub(super) async fn digest_of(registry: &str, repository: &str, tag: &str) -> String {
+    let Some(bytes) = get(registry, &format!("{repository}/manifests/{tag}")).await else {
+        panic!("{registry}/{repository} has no {tag}; conformance-tests/bases/build makes it")
+    };
+    format!("sha256:{}", sha256(&bytes))
 }
 
 /// The image's configuration.
@@ -63,6 +70,10 @@ pub(super) async fn config(registry: &str, repository: &str, reference: &str) ->
 /// Whether the repository has this tag.
 pub(super) async fn has_tag(registry: &str, repository: &str, tag: &str) -> bool {
     get(registry, &format!("{repository}/manifests/{tag}")).await.is_some()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn json(bytes: &[u8]) -> serde_json::Value {

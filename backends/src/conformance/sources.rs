@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::{net::TcpListener, time::timeout};
 
-use super::{Bench, builds::probed};
-use crate::{Reason, StepNetwork};
+use super::{Bench, builds::probed, registry};
+use crate::{EventKind, Reason, SourceRule, StepNetwork};
 
 /// Whatever isn't permitted is denied, wherever the Dockerfile names it, and named in the failure.
 ///
@@ -25,6 +25,62 @@ pub async fn what_is_not_permitted_is_denied(bench: &Bench) {
         assert_eq!(failure.reason, Reason::SourceDenied, "{line}: {failure:?}");
         assert!(failure.message.contains(named), "{line}: {failure:?}");
     }
+}
+
+/// A host that is permitted gives files, under any port only that was named, and never a repository.
+///
+/// # Panics
+/// When more is fetched, or less.
+pub async fn a_permitted_host_gives_files_and_no_repositories(bench: &Bench) {
+    let host = &bench.registry;
+    for (line, permitted) in [
+        (format!("ADD http://{host}/v2/ /x"), true),
+        (format!("ADD https://{host}/v2/ /x"), false),
+        (format!("ADD http://user@{host}/v2/ /x"), false),
+        (format!("ADD http://{host}.example.org/ /x"), false),
+        (format!("ADD http://127.0.0.1:9/http://{host}/ /x"), false),
+        (format!("ADD http://{host}/r.git /x"), false),
+    ] {
+        let mut spec = bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\n{line}\nRUN ls /x")));
+        spec.sources.0.push(SourceRule::Allow(format!("http://{host}/*")));
+        let outcome = bench.run(spec).await;
+        if permitted {
+            let _ = outcome.digest();
+        } else {
+            assert_eq!(outcome.failure().reason, Reason::SourceDenied, "{line}: {:?}", outcome.failure());
+        }
+    }
+}
+
+/// A frontend that was chosen by digest reads the Dockerfile, where the policy lets it be fetched; it
+/// keeps tenants apart as the engine's own does.
+///
+/// # Panics
+/// When another one does, or it is fetched against the policy.
+pub async fn a_permitted_frontend_reads_the_dockerfile(bench: &Bench) {
+    let repository = "bases/frontend";
+    let image = format!("{}/{repository}", bench.registry);
+    let image = format!("{image}@{}", registry::digest_of(&bench.registry, repository, "latest").await);
+    let text = format!("# syntax=ignored\nFROM {{base}}\nRUN echo {}; hostname", bench.unique());
+    let mut denied = bench.spec("ann", bench.dockerfile(&text));
+    denied.frontend = Some(image.clone());
+    let mut permitted = denied.clone();
+    let failure = bench.run(denied).await.failure().clone();
+    assert_eq!(failure.reason, Reason::SourceDenied, "{failure:?}");
+    assert!(failure.message.contains(&image), "{failure:?}");
+
+    permitted.attempt.attempt = 2;
+    permitted.sources.0.push(SourceRule::Allow(format!("docker-image://{image}")));
+    let hostname = permitted.tenant.step_hostname();
+    let outcome = bench.run(permitted).await;
+    let _ = outcome.digest();
+    assert!(outcome.output().contains(&hostname), "{}", outcome.output());
+    assert!(outcome.warnings().is_empty(), "{:?}", outcome.warnings());
+    let fetched = outcome.events.iter().any(|event| match &event.kind {
+        EventKind::StepStarted { name, .. } => name.contains(&image),
+        _ => false,
+    });
+    assert!(fetched, "{:#?}", outcome.events);
 }
 
 /// Another frontend isn't started for a `# syntax=` line; a warning says so.

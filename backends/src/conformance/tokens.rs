@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Bench, builds::probed};
+use super::{Bench, bench::destination, builds::probed};
 use crate::{
     BasicCredential, BuildSpec, Reason, RegistryAuth, RegistryToken, SourceRule, SourceRules, TokenRefused,
     TokenRequest,
@@ -111,7 +111,7 @@ impl Guarded {
     /// A build that is pushed here.
     fn pushing(&self, bench: &Bench, owner: &str, token: Option<&'static str>) -> BuildSpec {
         let mut spec = bench.spec(owner, bench.dockerfile(&format!("FROM {{base}}\nENV WORD={}", bench.unique())));
-        spec.destination.registry = self.address.to_string();
+        destination(&mut spec).registry = self.address.to_string();
         spec.registry_auth = Arc::new(Token(token));
         spec
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::engine::Engine;
 use crate::{
-    AttemptName, BuildId, BuildSpec, EngineError, EventKind, EventSink, InstanceId, Pushed, RunError,
+    AttemptName, BuildId, Destination, EngineError, EventKind, EventSink, InstanceId, Pushed, RegistryAuth, RunError,
     buildkit::{
         attempt::{BACKOFF, Interrupt, SOLVES},
         causes,
@@ -28,7 +28,8 @@ const REMOVING: Duration = Duration::from_secs(10);
 /// One attempt's push.
 pub(super) struct Push<'a> {
     engine: Engine,
-    spec: &'a BuildSpec,
+    auth: &'a dyn RegistryAuth,
+    to: &'a Destination,
     events: &'a EventSink,
     interrupt: &'a Interrupt,
     /// The name under which the build left the image.
@@ -63,18 +64,19 @@ fn attempt_of(name: &str, instance: InstanceId) -> Option<AttemptName> {
 impl<'a> Push<'a> {
     pub(super) fn new(
         engine: Engine,
-        spec: &'a BuildSpec,
+        auth: &'a dyn RegistryAuth,
+        to: &'a Destination,
         events: &'a EventSink,
         interrupt: &'a Interrupt,
         kept: String,
     ) -> Self {
-        let registry = match spec.destination.registry.as_str() {
+        let registry = match to.registry.as_str() {
             // The Engine knows Docker Hub by this name alone.
             "registry-1.docker.io" | "index.docker.io" => "docker.io",
             registry => registry,
         };
-        let repository = format!("{registry}/{}", spec.destination.target.repository());
-        Self { engine, spec, events, interrupt, kept, repository }
+        let repository = format!("{registry}/{}", to.target.repository());
+        Self { engine, auth, to, events, interrupt, kept, repository }
     }
 
     pub(super) fn repository(&self) -> &str {
@@ -85,7 +87,7 @@ impl<'a> Push<'a> {
     pub(super) async fn run(&self, lock: &Mutex<()>) -> Result<Pushed, RunError> {
         let _held = self.interrupt.or(lock.lock()).await?;
         let outcome = self.push_until_settled().await;
-        self.remove(&format!("{}:{}", self.repository, self.spec.destination.target.tag())).await;
+        self.remove(&format!("{}:{}", self.repository, self.to.target.tag())).await;
         outcome
     }
 
@@ -95,7 +97,7 @@ impl<'a> Push<'a> {
     }
 
     async fn push_until_settled(&self) -> Result<Pushed, RunError> {
-        let tag = self.spec.destination.target.tag();
+        let tag = self.to.target.tag();
         let tagged = self.interrupt.or(self.engine.tag(&self.kept, &self.repository, tag)).await?;
         tagged.map_err(|source| RunError::Engine { retryable: true, source })?;
         let mut pause = BACKOFF;
@@ -118,11 +120,11 @@ impl<'a> Push<'a> {
 
     /// Dropped, it closes its connection, and the Engine stops pushing.
     async fn push_once(&self, tag: &str) -> Result<Pushed, Verdict> {
-        let credentials = self.spec.registry_auth.basic(&self.spec.destination.registry).await;
+        let credentials = self.auth.basic(&self.to.registry).await;
         let credentials = credentials.map(|basic| DockerCredentials {
             username: Some(basic.username),
             password: Some(basic.password.expose_secret().to_owned()),
-            serveraddress: Some(self.spec.destination.registry.clone()),
+            serveraddress: Some(self.to.registry.clone()),
             ..DockerCredentials::default()
         });
         let options = PushImageOptionsBuilder::new().tag(tag).build();

@@ -2,25 +2,27 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     num::{NonZeroU32, NonZeroU64},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use kiln_backends::{
-    AttemptName, BuildArg, BuildBackend, BuildId, BuildSpec, Capabilities, Destination, Event, EventKind, EventSink,
-    Failure, InstanceId, Limits, Pushed, Reason, RunError, Secret, SourceRule, SourceRules, Stream, Tree,
+    AttemptName, BuildArg, BuildBackend, BuildSpec, Capabilities, Destination, EventKind, EventSink, Failure,
+    InstanceId, Limits, Output, Pushed, Reason, RunError, Secret, SourceRule, SourceRules, Tree,
 };
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, attached, bases::Permit, redact, sources::Reach};
+use super::{
+    Shared, attached,
+    bases::Permit,
+    record::{Log, record},
+    redact::Redactor,
+    sources::Reach,
+};
 use crate::{
-    config::{Bases, Size, Sizes, Steps},
+    config::{Bases, Size, Sizes, Sources, Steps},
     ledger::{Build, Seal},
-    log::{Logs, RecordKind, Writer},
     recipes::{Kind, extend},
     registry::{
         Base, BaseRef, BuildCredentials, Credentials, Host, Platform, ProcessRegistry, PullGrant, Push, PushGrant,
@@ -42,6 +44,8 @@ pub struct Materials {
     pub process: Arc<ProcessRegistry>,
     /// What callers may build on.
     pub bases: Bases,
+    /// What else their Dockerfiles may fetch.
+    pub sources: Sources,
     /// What steps are given.
     pub steps: Steps,
     /// What steps may use.
@@ -65,6 +69,7 @@ pub(super) struct Attempt<'a> {
 struct Plan {
     context: Arc<Tree>,
     dockerfile: String,
+    frontend: Option<String>,
     args: BTreeMap<BuildArg, String>,
     platforms: Vec<String>,
     sources: SourceRules,
@@ -120,17 +125,19 @@ impl Materials {
 }
 
 impl Attempt<'_> {
-    /// Runs the attempt to its end; with the pushed image comes what extended the base.
+    /// Runs the attempt to its end; with the pushed image, where there is one, comes what extended the base.
     pub(super) async fn run(
         &self,
         backend: &dyn BuildBackend,
         materials: &Materials,
         cancel: &CancellationToken,
-    ) -> Result<(Pushed, Option<String>), RunError> {
+    ) -> Result<(Option<Pushed>, Option<String>), RunError> {
         let begun = Instant::now();
         let (sink, events) = EventSink::channel();
-        let log = Log { logs: self.shared.logs.clone(), id: self.build.id, writer: None };
-        let recorder = tokio::spawn(record(log, events, self.number, begun, self.shared.metrics.clone()));
+        let log = Log::new(self.shared.logs.clone(), self.build.id);
+        let redactor = Arc::new(self.redactor());
+        let recorder = record(log, events, self.number, begun, self.shared.metrics.clone(), Arc::clone(&redactor));
+        let recorder = tokio::spawn(recorder);
         let outcome = self.prepare_and_run(backend, materials, cancel, sink).await;
         // Ends once the last sink is gone.
         let seen = recorder.await.unwrap_or(None);
@@ -138,10 +145,10 @@ impl Attempt<'_> {
         match outcome {
             Ok((pushed, _)) => Ok((pushed, extender)),
             // Only the recipe whose steps Kiln itself wrote gives their exit statuses a meaning.
-            Err(RunError::Build(failure)) if self.build.request.attached => {
-                Err(RunError::Build(redact::failure(failure)))
+            Err(RunError::Build(failure)) => {
+                let failure = if self.build.request.attached { failure } else { extend::explain(failure) };
+                Err(RunError::Build(redactor.failure(failure)))
             }
-            Err(RunError::Build(failure)) => Err(RunError::Build(redact::failure(extend::explain(failure)))),
             Err(error) => Err(error),
         }
     }
@@ -152,7 +159,7 @@ impl Attempt<'_> {
         materials: &Materials,
         cancel: &CancellationToken,
         sink: EventSink,
-    ) -> Result<(Pushed, Option<Arc<Base>>), RunError> {
+    ) -> Result<(Option<Pushed>, Option<Arc<Base>>), RunError> {
         let prepared = cancel.run_until_cancelled(self.prepare(materials, &sink)).await.ok_or(RunError::Cancelled)?;
         let (spec, base) = prepared.map_err(RunError::Build)?;
         Ok((backend.run(spec, sink, cancel.clone()).await?, base))
@@ -168,7 +175,7 @@ impl Attempt<'_> {
         let admitted = materials.registry.admit(&push.host).await;
         admitted.map_err(|error| Failure::new(Reason::PushDenied, error.to_string()))?;
         if self.build.request.attached {
-            let plan = self.context(materials, &push).await?;
+            let plan = self.context(materials, &push, sink).await?;
             return Ok((self.spec(materials, push, plan, sink).await, None));
         }
         let (plan, base) = self.extend(materials, &push, sink).await?;
@@ -201,6 +208,7 @@ impl Attempt<'_> {
         let plan = Plan {
             context: Arc::new(context),
             dockerfile: extend::DOCKERFILE.to_owned(),
+            frontend: None,
             args: BTreeMap::new(),
             platforms: Vec::new(),
             // Exactly the one base, as it was resolved.
@@ -212,7 +220,7 @@ impl Attempt<'_> {
     }
 
     /// A caller's own Dockerfile, and every base that they may name in it.
-    async fn context(&self, materials: &Materials, push: &Push) -> Result<Plan, Failure> {
+    async fn context(&self, materials: &Materials, push: &Push, sink: &EventSink) -> Result<Plan, Failure> {
         let owner = self.build.owner();
         let context = self.shared.contexts.get(self.build.id).ok_or_else(attached::interrupted)?;
         let installation = materials.installation();
@@ -222,14 +230,16 @@ impl Attempt<'_> {
             installation: installation.as_ref(),
             registries: materials.registry.registries(),
         };
+        let frontend = materials.frontend(&context, sink).await;
         Ok(Plan {
             context: Arc::clone(&context.tree),
             dockerfile: context.dockerfile.clone(),
             args: context.args.clone(),
-            platforms: context.platforms(&self.capabilities.platforms)?,
-            sources: materials.bases.rules(reach),
-            pulls: materials.pulls(owner, push).await?,
-            secrets: BTreeMap::new(),
+            platforms: context.platforms(self.capabilities)?,
+            sources: materials.rules(reach, frontend),
+            pulls: materials.pulls(owner, push, frontend).await?,
+            frontend: frontend.map(ToString::to_string),
+            secrets: context.secrets.clone(),
         })
     }
 
@@ -242,17 +252,20 @@ impl Attempt<'_> {
             target: build.target.clone(),
         };
         let push = PushGrant { to: push, repository: build.target.repository().to_owned() };
-        let session = BuildCredentials { push, pulls: plan.pulls }.session(materials.registry.clone());
+        let elsewhere = materials.bases.any.then(|| Arc::clone(&materials.process));
+        let credentials = BuildCredentials { push, pulls: plan.pulls, elsewhere };
+        let session = credentials.session(materials.registry.clone());
         let size = self.size(&materials.sizes, sink).await;
         BuildSpec {
             attempt: AttemptName { instance: materials.instance, build: build.id, attempt: self.number },
             tenant: self.shared.ledger.tenant_key(build.owner()),
             context: plan.context,
             dockerfile: plan.dockerfile,
+            frontend: plan.frontend,
             args: plan.args,
             proxy: proxy(&materials.steps),
             platforms: plan.platforms,
-            destination,
+            output: if build.request.skip_push { Output::Nothing } else { Output::Push(destination) },
             sources: plan.sources,
             registry_auth: Arc::new(session),
             secrets: plan.secrets,
@@ -264,6 +277,12 @@ impl Attempt<'_> {
                 step_deadline: size.step_deadline,
             },
         }
+    }
+
+    /// What takes the build's secrets out of its words.
+    fn redactor(&self) -> Redactor {
+        let context = self.shared.contexts.get(self.build.id);
+        context.map_or_else(Redactor::default, |context| Redactor::of(&context.secrets))
     }
 
     /// What the build's steps may use; a class that configuration has lost since is as the default one.
@@ -338,7 +357,7 @@ impl Attempt<'_> {
     /// it ran.
     async fn extender(
         &self,
-        outcome: &Result<(Pushed, Option<Arc<Base>>), RunError>,
+        outcome: &Result<(Option<Pushed>, Option<Arc<Base>>), RunError>,
         seen: Option<String>,
     ) -> Option<String> {
         let (Ok((_, Some(base))), true, Some(kind)) = (outcome, self.build.request.extend, self.build.request.kind)
@@ -357,81 +376,6 @@ impl Attempt<'_> {
                 None
             })
             .or(seen)
-    }
-}
-
-/// A log that is opened when there is something to write, and again if it couldn't be.
-struct Log {
-    logs: Logs,
-    id: BuildId,
-    writer: Option<Writer>,
-}
-
-impl Log {
-    async fn write(&mut self, records: &[(RecordKind, u32, Bytes)]) -> io::Result<()> {
-        let writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => self.logs.append(self.id).await?,
-        };
-        self.writer.insert(writer).write(records).await
-    }
-}
-
-/// Writes what the engine says to the log, in as few writes as it comes; returns the extender that
-/// the step named.
-async fn record(
-    mut log: Log,
-    mut events: mpsc::Receiver<Event>,
-    number: u32,
-    begun: Instant,
-    metrics: crate::metrics::Metrics,
-) -> Option<String> {
-    /// Events in one write.
-    const AT_ONCE: usize = 128;
-    let mut extender = None;
-    let mut group = Vec::with_capacity(AT_ONCE);
-    let mut records = vec![(RecordKind::Attempt, 0, Bytes::from(number.to_string()))];
-    let mut first = true;
-    loop {
-        if let Err(error) = log.write(&records).await {
-            tracing::error!(%error, "a log was not written; the build goes on without");
-        }
-        records.clear();
-        if events.recv_many(&mut group, AT_ONCE).await == 0 {
-            return extender;
-        }
-        if std::mem::take(&mut first) {
-            metrics.first_event(begun.elapsed());
-        }
-        for event in group.drain(..) {
-            let record = in_log(event.kind);
-            if extender.is_none() && record.0 == RecordKind::Stdout {
-                extender = marked(&record.2);
-            }
-            records.push(record);
-        }
-    }
-}
-
-/// The extender, where a step's output begins with the scripts' first line.
-fn marked(output: &[u8]) -> Option<String> {
-    let line = output.split(|byte| *byte == b'\n').next()?;
-    extend::extender(std::str::from_utf8(line).ok()?).map(str::to_owned)
-}
-
-fn in_log(kind: EventKind) -> (RecordKind, u32, Bytes) {
-    match kind {
-        EventKind::StepStarted { step, name } => (RecordKind::Step, step, name.into()),
-        EventKind::StepFinished { step, error: Some(error), .. } => {
-            (RecordKind::StepFailed, step, redact::text(&error).into())
-        }
-        EventKind::StepFinished { step, cached: true, .. } => (RecordKind::StepCached, step, Bytes::new()),
-        EventKind::StepFinished { step, .. } => (RecordKind::StepDone, step, Bytes::new()),
-        EventKind::Output { step, stream: Stream::Stdout, bytes } => (RecordKind::Stdout, step, redact::bytes(bytes)),
-        EventKind::Output { step, stream: Stream::Stderr, bytes } => (RecordKind::Stderr, step, redact::bytes(bytes)),
-        EventKind::Clipped { step } => (RecordKind::Clipped, step, Bytes::from_static(b"the engine left out output")),
-        EventKind::Note { text } => (RecordKind::Note, 0, text.into()),
-        EventKind::Warning { text } => (RecordKind::Warning, 0, text.into()),
     }
 }
 

@@ -7,6 +7,7 @@ mod bases;
 mod commit;
 mod engine;
 mod queue;
+mod record;
 mod redact;
 mod run;
 mod running;
@@ -62,6 +63,9 @@ pub struct Request {
     /// Whether the request itself named the registry, as configuration lets its door; otherwise settings do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub names_registry: bool,
+    /// Whether nothing is pushed: it is only to be seen that it can be built.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_push: bool,
     /// Whether its caller waits, and its context is in this process alone: it ends with either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,

@@ -1,43 +1,101 @@
-//! Takes passwords out of URLs in what a build says: package managers repeat the index they were given.
+//! Takes out of what a build says what nobody else should read: passwords in URLs, since package managers
+//! repeat the index they were given, and the build's own secrets, which a step may print.
 
 use bytes::Bytes;
 use kiln_backends::{FailedStep, Failure};
+use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
+
+use crate::sealed::Secrets;
 
 const MASK: &[u8] = b"***";
 
-/// `scheme://user:password@host` without the password, wherever it stands in `text`.
+/// Shorter ones would take half of the log with them, and can be guessed.
+const LEAST: usize = 4;
+
+/// What is taken out of one build's words.
 ///
-/// Output comes in chunks; a password that two chunks share is not seen.
-pub(super) fn bytes(text: Bytes) -> Bytes {
-    match next(&text) {
-        None => text,
-        Some(_) => {
-            let mut out = Vec::with_capacity(text.len());
-            let mut rest = &text[..];
-            while let Some((from, to)) = next(rest) {
-                out.extend_from_slice(&rest[..from]);
-                out.extend_from_slice(MASK);
-                rest = &rest[to..];
-            }
-            out.extend_from_slice(rest);
-            out.into()
+/// Output comes in chunks; a password or secret that two chunks share is not seen.
+#[derive(Default)]
+pub(super) struct Redactor {
+    /// Secrets of one line: they may stand anywhere. Long ones first, for one may hold another.
+    words: Vec<Zeroizing<Vec<u8>>>,
+    /// The lines of the others, sorted: `cat` prints them as they are.
+    lines: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl Redactor {
+    /// A redactor for a build with these secrets.
+    pub(super) fn of(secrets: &Secrets) -> Self {
+        let mut redactor = Self::default();
+        for secret in secrets.values() {
+            let text = secret.expose_secret().trim_ascii();
+            let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+            let lines = lines.filter(|line| line.len() >= LEAST).map(|line| Zeroizing::new(line.to_vec()));
+            let kept = if text.contains(&b'\n') { &mut redactor.lines } else { &mut redactor.words };
+            kept.extend(lines);
         }
+        redactor.words.sort_unstable_by_key(|word| std::cmp::Reverse(word.len()));
+        redactor.lines.sort_unstable_by(|one, other| one.as_slice().cmp(other.as_slice()));
+        redactor
+    }
+
+    /// `text` without what isn't to be read.
+    pub(super) fn bytes(&self, text: Bytes) -> Bytes {
+        let text = without(text, password);
+        let text = self.words.iter().fold(text, |text, word| {
+            let finder = memchr::memmem::Finder::new(word.as_slice());
+            without(text, |rest| finder.find(rest).map(|from| (from, from + word.len())))
+        });
+        if self.lines.is_empty() { text } else { without(text, |rest| self.line(rest)) }
+    }
+
+    /// The same for text.
+    pub(super) fn text(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.bytes(Bytes::copy_from_slice(text.as_bytes()))).into_owned()
+    }
+
+    /// The same for a failure's sentence and last lines.
+    pub(super) fn failure(&self, failure: Failure) -> Failure {
+        let tail = |step: &FailedStep| step.tail.iter().map(|line| self.text(line)).collect();
+        let step = failure.step.map(|step| FailedStep { tail: tail(&step), ..step });
+        Failure { message: self.text(&failure.message), step, ..failure }
+    }
+
+    /// Where the first line of a secret begins and ends.
+    fn line(&self, text: &[u8]) -> Option<(usize, usize)> {
+        let mut from = 0;
+        for line in text.split(|byte| *byte == b'\n') {
+            let bare = line.trim_ascii();
+            if self.lines.binary_search_by(|kept| kept.as_slice().cmp(bare)).is_ok() {
+                let start = from + (line.len() - line.trim_ascii_start().len());
+                return Some((start, start + bare.len()));
+            }
+            from += line.len() + 1;
+        }
+        None
     }
 }
 
-/// The same for text.
-pub(super) fn text(text: &str) -> String {
-    String::from_utf8_lossy(&bytes(Bytes::copy_from_slice(text.as_bytes()))).into_owned()
+/// Masks what `find` finds.
+fn without(text: Bytes, find: impl Fn(&[u8]) -> Option<(usize, usize)>) -> Bytes {
+    let Some(mut found) = find(&text) else { return text };
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = &text[..];
+    loop {
+        out.extend_from_slice(&rest[..found.0]);
+        out.extend_from_slice(MASK);
+        rest = &rest[found.1..];
+        match find(rest) {
+            Some(next) => found = next,
+            None => break,
+        }
+    }
+    out.extend_from_slice(rest);
+    out.into()
 }
 
-/// The same for a failure's sentence and last lines.
-pub(super) fn failure(failure: Failure) -> Failure {
-    let step = failure.step.map(|step| FailedStep { tail: step.tail.iter().map(|line| text(line)).collect(), ..step });
-    Failure { message: text(&failure.message), step, ..failure }
-}
-
-/// Where the first password begins and ends.
-fn next(text: &[u8]) -> Option<(usize, usize)> {
+/// Where the first password of a `scheme://user:password@host` begins and ends.
+fn password(text: &[u8]) -> Option<(usize, usize)> {
     let mut at = 0;
     while let Some(found) = text[at..].windows(3).position(|window| window == b"://") {
         let start = at + found + 3;
@@ -78,7 +136,31 @@ mod tests {
             ("ünïcode https://a:p@h ünïcode", "ünïcode https://a:***@h ünïcode"),
             ("://", "://"),
         ] {
-            assert_eq!(text(said), shown);
+            assert_eq!(Redactor::default().text(said), shown);
         }
+    }
+
+    #[test]
+    fn a_builds_secrets_go_wherever_they_stand() {
+        let secrets = [
+            ("token", "t0ken\n"),
+            ("longer", "t0ken-and-more"),
+            ("short", "abc"),
+            ("file", "-----BEGIN-----\n  a2V5\n\nend\n"),
+            ("empty", ""),
+        ];
+        let secrets = secrets.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec().into()));
+        let redactor = Redactor::of(&secrets.into());
+        for (said, shown) in [
+            ("+ curl -H t0ken; t0ken", "+ curl -H ***; ***"),
+            ("t0ken-and-more", "***"),
+            ("abc and end", "abc and end"),
+            ("-----BEGIN-----\n  a2V5\r\n\nend\n", "***\n  ***\r\n\nend\n"),
+            ("a2V5 in a line of others", "a2V5 in a line of others"),
+            ("https://u:t0ken@h", "https://u:***@h"),
+        ] {
+            assert_eq!(redactor.text(said), shown);
+        }
+        assert_eq!(redactor.bytes(Bytes::from_static(b"\xff t0ken \xfe")), &b"\xff *** \xfe"[..]);
     }
 }

@@ -187,11 +187,13 @@ impl Runner {
         let attempt = Attempt { shared, build, number, deadline: self.settings.deadline, capabilities: &capabilities };
         let outcome = attempt.run(&*self.backend, &self.materials, &stop.token).await;
         shared.metrics.attempt_took(begun.elapsed());
-        let (Pushed { digest }, extender) = match outcome {
-            Ok(pushed) => pushed,
+        let change = match outcome {
+            Ok((Some(Pushed { digest }), extender)) => Change::Pushed { digest, extender },
+            // There is no tag to be moved, so this is the end.
+            Ok((None, _)) if stop.why() == Some(Why::Cancelled) => return Ok(Some(self.cancelled(build))),
+            Ok((None, _)) => return Ok(Some(Ended::Terminal(Change::Succeeded))),
             Err(error) => return Ok(Some(self.ended(build, error, stop))),
         };
-        let change = Change::Pushed { digest, extender };
         shared.move_on(build.id, number, State::Running, change).await?;
         Ok(None)
     }

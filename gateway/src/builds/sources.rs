@@ -1,12 +1,13 @@
 //! What a build from a caller's own Dockerfile may fetch: every base that policy permits its owner.
 
 use kiln_auth::UserName;
-use kiln_backends::{Failure, Reason, SourceRule, SourceRules};
+use kiln_backends::{EventKind, EventSink, Failure, Reason, SourceRule, SourceRules, syntax_of};
 
 use super::attempt::Materials;
 use crate::{
     config::Bases,
-    registry::{Host, PullGrant, Push, Registries},
+    recipes::Context,
+    registry::{BaseRef, Credential, Host, PullGrant, Push, Registries},
 };
 
 /// Whose bases, and where images go.
@@ -59,23 +60,70 @@ impl Bases {
 }
 
 impl Materials {
-    /// What the session shows the registries of those bases: nobody's credential where anybody may
+    /// The frontend that reads the Dockerfile in the place of the engine's own: the one that the caller
+    /// names, where it is permitted. Another one isn't followed, which the log says; of a syntax line the
+    /// backend says it.
+    pub(super) async fn frontend(&self, context: &Context, sink: &EventSink) -> Option<&BaseRef> {
+        if let Some(named) = &context.frontend {
+            let permitted = self.sources.frontend(named);
+            if permitted.is_some() {
+                return permitted;
+            }
+            let text =
+                "the frontend that the archive names is not followed: it isn't among sources.frontends".to_owned();
+            sink.emit(EventKind::Warning { text }).await;
+        }
+        if self.sources.frontends.is_empty() {
+            return None;
+        }
+        self.sources.frontend(&syntax_of(&context.tree, &context.dockerfile).await?)
+    }
+
+    /// The rules for all that a caller's Dockerfile may fetch.
+    pub(super) fn rules(&self, reach: Reach<'_>, frontend: Option<&BaseRef>) -> SourceRules {
+        let SourceRules(mut rules) = self.bases.rules(reach);
+        rules.extend(frontend.map(|image| SourceRule::Allow(image.policy_identifier())));
+        rules.extend(self.sources.add_hosts.iter().map(|host| SourceRule::Allow(host.pattern())));
+        SourceRules(rules)
+    }
+
+    /// What the session shows the registries of bases and frontend: nobody's credential where anybody may
     /// fetch, the owner's for their own, the operator's for what the operator shares.
-    pub(super) async fn pulls(&self, owner: &UserName, push: &Push) -> Result<Vec<PullGrant>, Failure> {
+    pub(super) async fn pulls(
+        &self,
+        owner: &UserName,
+        push: &Push,
+        frontend: Option<&BaseRef>,
+    ) -> Result<Vec<PullGrant>, Failure> {
         let own = if self.bases.any { vec!["*".to_owned()] } else { vec![owner.to_string(), format!("{owner}/*")] };
         let mut pulls =
             vec![PullGrant { host: push.host.clone(), repositories: own, credential: push.credential.clone() }];
+        if self.bases.any {
+            // All others are the session's business: which registries a Dockerfile names nobody knows yet.
+            return Ok(pulls);
+        }
+        if let Some(image) =
+            frontend.filter(|image| !self.bases.public.iter().any(|host| host == image.host().as_str()))
+        {
+            let (host, repositories) = (image.host().clone(), vec![image.repository().to_owned()]);
+            pulls.push(PullGrant { credential: self.operators(&host).await?, host, repositories });
+        }
         for pattern in self.bases.shared_with(owner) {
             // Which host a pattern over hosts means is for the Dockerfile to say: none of them is shown anything.
             let Some((host, repository)) = pattern.split_once('/') else { continue };
             let Ok(host) = Host::parse(host) else { continue };
-            let credential = self.process.credential(&host).await;
-            let credential = credential.map_err(|error| Failure::new(Reason::BaseForbidden, error.to_string()))?;
+            let credential = self.operators(&host).await?;
             pulls.push(PullGrant { host, repositories: vec![repository.to_owned()], credential });
         }
         let everything = |host| PullGrant { host, repositories: vec!["*".to_owned()], credential: None };
         pulls.extend(self.bases.public.iter().filter_map(|host| Host::parse(host).ok()).map(everything));
         Ok(pulls)
+    }
+
+    /// The operator's own credential for a registry.
+    async fn operators(&self, host: &Host) -> Result<Option<Credential>, Failure> {
+        let credential = self.process.credential(host).await;
+        credential.map_err(|error| Failure::new(Reason::BaseForbidden, error.to_string()))
     }
 }
 

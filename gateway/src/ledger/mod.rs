@@ -243,14 +243,15 @@ impl Ledger {
         query.fetch_all(&self.readers).await?.iter().map(Build::from_row).collect()
     }
 
-    /// Whether a build of the same target that was accepted later has already been committed.
+    /// Whether a build of the same target that was accepted later has already been committed: one that
+    /// pushed nothing moved no tag.
     ///
     /// # Errors
     /// When the database failed.
     pub async fn later_committed(&self, build: &Build) -> Result<bool, LedgerError> {
         let query = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM builds WHERE registry = ? AND repository = ? AND tag = ? AND seq > ? \
-             AND state = 'succeeded')",
+             AND state = 'succeeded' AND digest IS NOT NULL)",
         );
         let query = query.bind(&build.registry).bind(build.target.repository()).bind(build.target.tag());
         Ok(query.bind(build.seq).fetch_one(&self.readers).await?)

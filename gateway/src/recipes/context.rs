@@ -1,10 +1,13 @@
 //! *Context*: a folder with a Dockerfile, both the caller's own.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use kiln_backends::{BuildArg, Failure, Reason, Tree};
+use kiln_backends::{BuildArg, Capabilities, Failure, Reason, Tree};
 
-use crate::registry::Platform;
+use crate::{registry::Platform, sealed::Secrets};
 
 /// What the caller wants built.
 #[derive(Clone, Debug)]
@@ -17,28 +20,41 @@ pub struct Context {
     pub args: BTreeMap<BuildArg, String>,
     /// The platforms to build for; empty is the engine's own.
     pub platforms: Vec<Platform>,
+    /// The frontend that the caller names beside the Dockerfile.
+    pub frontend: Option<String>,
+    /// What steps may mount, by id. Kept nowhere else.
+    pub secrets: Secrets,
 }
 
 impl Context {
-    /// The platforms by name, if the engine has them all: `available` are its own.
+    /// The platforms by name, each once, if the engine has them all and can push them together.
     ///
     /// # Errors
     /// `BaseUnsupported`, naming what the engine has.
-    pub fn platforms(&self, available: &[String]) -> Result<Vec<String>, Failure> {
-        let has: Vec<Platform> = available.iter().filter_map(|platform| platform.parse().ok()).collect();
-        let missing = self.platforms.iter().find(|wanted| !has.iter().any(|platform| platform.satisfies(wanted)));
-        match missing {
-            None => Ok(self.platforms.iter().map(ToString::to_string).collect()),
-            Some(missing) => {
-                let message = format!("the engine can't build for {missing}; it has {}", available.join(", "));
-                Err(Failure::new(Reason::BaseUnsupported, message))
-            }
+    pub fn platforms(&self, engine: &Capabilities) -> Result<Vec<String>, Failure> {
+        let unsupported = |message| Err(Failure::new(Reason::BaseUnsupported, message));
+        let available = engine.platforms.join(", ");
+        let has: Vec<Platform> = engine.platforms.iter().filter_map(|platform| platform.parse().ok()).collect();
+        if let Some(missing) =
+            self.platforms.iter().find(|wanted| !has.iter().any(|platform| platform.satisfies(wanted)))
+        {
+            return unsupported(format!("the engine can't build for {missing}; it has {available}"));
         }
+        let platforms: BTreeSet<String> = self.platforms.iter().map(ToString::to_string).collect();
+        if platforms.len() > 1 && !engine.indexes {
+            return unsupported(format!(
+                "the engine builds for one platform at a time; ask for one of {available}, or the operator for an engine \
+                 that pushes several as one image"
+            ));
+        }
+        Ok(platforms.into_iter().collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use kiln_backends::{StepLimits, StepNetwork};
+
     use super::*;
 
     #[test]
@@ -48,11 +64,27 @@ mod tests {
             dockerfile: "Dockerfile".to_owned(),
             args: BTreeMap::new(),
             platforms: platforms.iter().map(|platform| platform.parse().unwrap()).collect(),
+            frontend: None,
+            secrets: Secrets::new(),
         };
-        let has = ["linux/amd64".to_owned(), "linux/386".to_owned()];
-        assert_eq!(context(&[]).platforms(&has).unwrap(), [""; 0]);
-        assert_eq!(context(&["linux/386"]).platforms(&has).unwrap(), ["linux/386"]);
-        let failure = context(&["linux/amd64", "linux/arm64"]).platforms(&has).unwrap_err();
+        let engine = |indexes| Capabilities {
+            engine: "buildkitd".to_owned(),
+            version: String::new(),
+            platforms: vec!["linux/amd64".to_owned(), "linux/386".to_owned()],
+            atomic_tag: indexes,
+            indexes,
+            step_network: StepNetwork::Own,
+            step_limits: StepLimits::default(),
+            warnings: Vec::new(),
+        };
+        let (one, several) = (engine(false), engine(true));
+        assert_eq!(context(&[]).platforms(&one).unwrap(), [""; 0]);
+        assert_eq!(context(&["linux/386", "linux/386"]).platforms(&one).unwrap(), ["linux/386"]);
+        let both = context(&["linux/amd64", "linux/386"]);
+        assert_eq!(both.platforms(&several).unwrap(), ["linux/386", "linux/amd64"]);
+        let failure = context(&["linux/amd64", "linux/arm64"]).platforms(&several).unwrap_err();
         assert_eq!(failure.message, "the engine can't build for linux/arm64; it has linux/amd64, linux/386");
+        let failure = both.platforms(&one).unwrap_err();
+        assert!(failure.message.starts_with("the engine builds for one platform at a time"), "{failure:?}");
     }
 }

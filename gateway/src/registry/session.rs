@@ -1,11 +1,19 @@
 //! What an engine's session is told of credentials: for exactly the registries, repositories and
 //! actions of one build.
 
+use std::{borrow::Cow, sync::Arc};
+
 use async_trait::async_trait;
 use kiln_backends::{BasicCredential, RegistryAuth, RegistryToken, TokenRefused, TokenRequest};
 use reqwest::Url;
 
-use super::{auth::Challenge, client::RegistryClient, credentials::Credential, destination::Push, host::Host};
+use super::{
+    auth::Challenge,
+    client::RegistryClient,
+    credentials::Credential,
+    destination::{ProcessRegistry, Push},
+    host::Host,
+};
 
 /// What one build may do where, and with which credential.
 #[derive(Clone, Debug)]
@@ -14,6 +22,9 @@ pub struct BuildCredentials {
     pub push: PushGrant,
     /// What it may fetch; the first that matches counts.
     pub pulls: Vec<PullGrant>,
+    /// Who has the credentials of all other registries, where a build may fetch from any: each of them is
+    /// shown the one that is for it.
+    pub elsewhere: Option<Arc<ProcessRegistry>>,
 }
 
 /// The right to push to one repository.
@@ -111,7 +122,8 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
 impl RegistryAuth for SessionAuth {
     async fn basic(&self, host: &str) -> Option<BasicCredential> {
         let host = Host::parse(host).ok()?;
-        let Credential::Password { username, password } = self.credentials.for_host(&host)? else { return None };
+        let credentials = self.credentials_at(&host).await.ok()?;
+        let Credential::Password { username, password } = credentials.for_host(&host)? else { return None };
         // A password is for registries that take nothing less: where there are tokens, it stays here.
         match self.client.challenge(&host, self.plain_http(&host)).await {
             Ok(Some(Challenge::Basic)) => {
@@ -124,7 +136,8 @@ impl RegistryAuth for SessionAuth {
     async fn token(&self, request: TokenRequest) -> Result<RegistryToken, TokenRefused> {
         let refused = |cause: String| TokenRefused { host: request.host.clone(), cause };
         let host = Host::parse(&request.host).map_err(|error| refused(error.to_string()))?;
-        let Cut { credential, scopes } = self.credentials.cut(&host, &request.scopes);
+        let credentials = self.credentials_at(&host).await.map_err(refused)?;
+        let Cut { credential, scopes } = credentials.cut(&host, &request.scopes);
         if scopes.is_empty() {
             return Err(refused(format!("{} isn't among what this build may use", request.scopes.join(" "))));
         }
@@ -144,6 +157,18 @@ impl RegistryAuth for SessionAuth {
 }
 
 impl SessionAuth {
+    /// What the build may do at a registry, whatever it asks of others.
+    async fn credentials_at(&self, host: &Host) -> Result<Cow<'_, BuildCredentials>, String> {
+        let Some(process) = &self.credentials.elsewhere else { return Ok(Cow::Borrowed(&self.credentials)) };
+        let credential = process.credential(host).await.map_err(|error| {
+            tracing::error!(%host, error = crate::serve::causes(&error), "a registry's credential can't be read");
+            "the operator's credential for it can't be read".to_owned()
+        })?;
+        let mut credentials = self.credentials.clone();
+        credentials.pulls.push(PullGrant { host: host.clone(), repositories: vec!["*".to_owned()], credential });
+        Ok(Cow::Owned(credentials))
+    }
+
     fn plain_http(&self, host: &Host) -> bool {
         let push = &self.credentials.push.to;
         if push.host == *host { push.plain_http } else { self.client.registries().plain_http(host) }
@@ -170,6 +195,7 @@ mod tests {
         BuildCredentials {
             push: PushGrant { to: push, repository: "devel".to_owned() },
             pulls: vec![pull("reg", &["shared/*"], "shared:x"), pull("docker.io", &["library/python"], "")],
+            elsewhere: None,
         }
     }
 

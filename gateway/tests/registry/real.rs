@@ -155,7 +155,7 @@ async fn a_session_gets_the_password_of_a_registry_that_knows_nothing_else() {
     let (open, closed) = (Real::open(), Real::closed());
     let pulls = vec![PullGrant { host: open.host.clone(), repositories: vec!["*".to_owned()], credential: None }];
     let push = PushGrant { to: closed.push(), repository: "devel".to_owned() };
-    let session = BuildCredentials { push, pulls }.session(client(&[&open.host, &closed.host]));
+    let session = BuildCredentials { push, pulls, elsewhere: None }.session(client(&[&open.host, &closed.host]));
     let basic = session.basic(closed.host.as_str()).await.unwrap();
     assert_eq!((basic.username.as_str(), basic.password.expose_secret()), ("kiln", "p:ss"));
     for host in [open.host.as_str(), "registry-1.docker.io", "127.0.0.1", "not a host"] {

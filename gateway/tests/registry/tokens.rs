@@ -2,8 +2,8 @@
 
 use kiln_backends::{RegistryAuth as _, TokenRequest};
 use kiln_gateway::registry::{
-    BaseRef, BuildCredentials, Credential, Credentials, Host, PullGrant, PushGrant, RegistryError, ResolveError,
-    SessionAuth,
+    BaseRef, BuildCredentials, Credential, Credentials, Host, ProcessRegistry, PullGrant, PushGrant, RegistryError,
+    ResolveError, SessionAuth,
 };
 use secrecy::ExposeSecret as _;
 
@@ -121,7 +121,8 @@ fn session(double: &Double, others: &[&Host]) -> SessionAuth {
     let to = push(&double.host, Credential::from_pair("kiln:p:ss"));
     let pulls = vec![PullGrant { host: double.host.clone(), repositories: vec!["base".to_owned()], credential: None }];
     let hosts: Vec<_> = others.iter().copied().chain([&double.host]).collect();
-    BuildCredentials { push: PushGrant { to, repository: "devel".to_owned() }, pulls }.session(client(&hosts))
+    let push = PushGrant { to, repository: "devel".to_owned() };
+    BuildCredentials { push, pulls, elsewhere: None }.session(client(&hosts))
 }
 
 fn request(double: &Double, realm: &str, scope: &str) -> TokenRequest {
@@ -156,6 +157,36 @@ async fn the_engine_gets_tokens_for_this_build_only_and_never_the_password() {
         assert!(session.token(request(&double, &realm, foreign)).await.is_err(), "{foreign}");
     }
     assert_eq!(token_requests(&double).len(), 2);
+}
+
+#[tokio::test]
+async fn where_every_base_may_be_fetched_each_registry_is_shown_the_operators_credential_for_it_alone() {
+    let (own, other, third) = (Double::start().await, Double::start().await, Double::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    // other:p:ss
+    let auths = format!(r#"{{"auths":{{"{}":{{"auth":"b3RoZXI6cDpzcw=="}}}}}}"#, other.host);
+    std::fs::write(&file, auths).unwrap();
+    let process = ProcessRegistry { docker_config: Some(file), ..ProcessRegistry::default() };
+    let credentials = |elsewhere| BuildCredentials {
+        push: PushGrant { to: push(&own.host, Credential::from_pair("kiln:p:ss")), repository: "devel".to_owned() },
+        pulls: Vec::new(),
+        elsewhere,
+    };
+    let client = client(&[&own.host, &other.host, &third.host]);
+    let (closed, open) =
+        (credentials(None).session(client.clone()), credentials(Some(process.into())).session(client.clone()));
+    for (double, authorization) in [(&other, "Basic b3RoZXI6cDpzcw=="), (&third, "")] {
+        let realm = double.want_tokens();
+        let asked = || request(double, &realm, "repository:any/thing:pull,push");
+        assert!(closed.token(asked()).await.is_err());
+        open.token(asked()).await.unwrap();
+        let seen = token_requests(double);
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].uri, "/token?service=double&scope=repository%3Aany%2Fthing%3Apull");
+        assert_eq!(seen[0].authorization, authorization);
+    }
+    assert!(own.seen().is_empty());
 }
 
 #[tokio::test]

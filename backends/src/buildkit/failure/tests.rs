@@ -10,8 +10,8 @@ use kiln_auth::{Scope, Target, UserName};
 
 use super::*;
 use crate::{
-    AttemptName, BasicCredential, BuildId, Destination, InstanceId, Limits, RegistryAuth, RegistryToken, SourceRules,
-    TenantKey, TokenRefused, TokenRequest, Tree, buildkit::details::tests::status,
+    AttemptName, BasicCredential, BuildId, Destination, InstanceId, Limits, Output, RegistryAuth, RegistryToken,
+    SourceRules, TenantKey, TokenRefused, TokenRequest, Tree, buildkit::details::tests::status,
 };
 
 struct Nobody;
@@ -34,15 +34,16 @@ pub(crate) fn spec() -> BuildSpec {
         tenant: TenantKey::new([0; 32]),
         context: Arc::new(Tree::builder().build()),
         dockerfile: "Dockerfile".to_owned(),
+        frontend: None,
         args: BTreeMap::new(),
         proxy: BTreeMap::new(),
         platforms: Vec::new(),
-        destination: Destination {
+        output: Output::Push(Destination {
             registry: "r:5000".to_owned(),
             plain_http: true,
             skip_verify: false,
             target: scope.admit(Target::parse("ann/x:1").unwrap()).unwrap(),
-        },
+        }),
         sources: SourceRules::default(),
         registry_auth: Arc::new(Nobody),
         secrets: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kiln_auth::{Scope, Target, UserName};
 use kiln_backends::{
-    AttemptName, BuildBackend, BuildId, BuildSpec, Destination, EventSink, Failure, InstanceId, Limits, RunError,
+    AttemptName, BuildBackend, BuildId, BuildSpec, EventSink, Failure, InstanceId, Limits, Output, RunError,
     SourceRule, SourceRules, TenantKey, Tree,
 };
 use tokio_util::sync::CancellationToken;
@@ -90,12 +90,6 @@ async fn spec(
         .and_then(|tree| tree.file(".kiln/canary.sh", 0o644, SCRIPT.as_bytes()))
         .map_err(|e| e.to_string())?;
     let pull = PullGrant { host: base.host().clone(), repositories: vec![base.repository().to_owned()], credential };
-    let destination = Destination {
-        registry: push.host.to_string(),
-        plain_http: push.plain_http,
-        skip_verify: push.skip_verify,
-        target: target.clone(),
-    };
     let push = PushGrant { to: push, repository: target.repository().to_owned() };
     // What it finds today must not come from a cache of yesterday, so the tenant is new each time.
     let mut tenant = [0; 32];
@@ -105,12 +99,13 @@ async fn spec(
         tenant: TenantKey::new(tenant),
         context: Arc::new(context.build()),
         dockerfile: "Dockerfile".to_owned(),
+        frontend: None,
         args: BTreeMap::new(),
         proxy: BTreeMap::new(),
         platforms: Vec::new(),
-        destination,
+        output: Output::Nothing,
         sources: SourceRules(vec![SourceRule::Allow(resolved.reference.policy_identifier())]),
-        registry_auth: Arc::new(BuildCredentials { push, pulls: vec![pull] }.session(client.clone())),
+        registry_auth: Arc::new(BuildCredentials { push, pulls: vec![pull], elsewhere: None }.session(client.clone())),
         secrets: BTreeMap::new(),
         limits: Limits { deadline: WITHIN, memory: None, cpu_millis: None, processes: None, step_deadline: None },
     })

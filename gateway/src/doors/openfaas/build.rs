@@ -38,7 +38,7 @@ pub(super) async fn build(
         Err(fault) => return signed.unwrap_or_default().fault(&fault),
     };
     let dialect = signed.unwrap_or_else(|| Dialect::of_package(&package));
-    let request = match request::read(&door, &identity, origin, package) {
+    let request = match request::read(&door, &identity, origin, package).await {
         Ok(request) => request,
         Err(fault) => return dialect.fault(&fault),
     };

@@ -7,13 +7,14 @@ mod lines;
 mod ndjson;
 mod proof;
 mod request;
+mod secrets;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use axum::{
     Router,
     response::{IntoResponse as _, Response},
-    routing::{MethodRouter, post},
+    routing::{MethodRouter, get, post},
 };
 use http::StatusCode;
 
@@ -32,8 +33,10 @@ pub use proof::{InvalidProof, Proof};
 /// client posts who was given no path.
 const BUILD: [&str; 4] = ["/build", "/", "/build/", "/build/build"];
 const READY: &str = "/ready";
+/// The key for build secrets: the real one's path, and what its documentation says.
+const PUBLIC_KEY: [&str; 2] = ["/publickey", "/public-key"];
 /// The door's paths.
-pub(super) const PATHS: [&str; 5] = [BUILD[0], BUILD[1], BUILD[2], BUILD[3], READY];
+pub(super) const PATHS: [&str; 7] = [BUILD[0], BUILD[1], BUILD[2], BUILD[3], READY, PUBLIC_KEY[0], PUBLIC_KEY[1]];
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct OpenFaas {
     pub spool: Spool,
     /// The longest body, bytes.
     pub body_at_most: u64,
+    /// The keys that open build secrets.
+    pub build_secrets: Option<Arc<Path>>,
     /// Who may sign.
     pub proof: Arc<Proof>,
 }
@@ -60,6 +65,9 @@ pub fn routes(door: &OpenFaas, guard: &Guard) -> Router {
     for path in BUILD {
         let methods: MethodRouter<OpenFaas> = guard.receive(Class::Archive, post(build::build));
         router = router.route(path, methods.fallback(async || StatusCode::METHOD_NOT_ALLOWED.into_response()));
+    }
+    for path in PUBLIC_KEY {
+        router = router.route(path, guard.receive(Class::Read, get(secrets::public_key)));
     }
     router.with_state(door.clone()).merge(probes::ready_at(READY, door.builds.clone()))
 }

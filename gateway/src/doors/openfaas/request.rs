@@ -6,7 +6,7 @@ use http::StatusCode;
 use kiln_auth::{Identity, Origin, Target};
 use kiln_backends::BuildArg;
 
-use super::{OpenFaas, dialect::Fault};
+use super::{OpenFaas, dialect::Fault, secrets};
 use crate::{
     archive::{
         Spooled, UnpackError,
@@ -49,14 +49,13 @@ pub(super) async fn package(spooled: Spooled) -> Result<Package, Fault> {
 }
 
 /// What the archive asks for, as this identity may have it.
-pub(super) fn read(door: &OpenFaas, identity: &Identity, origin: Origin, package: Package) -> Result<Wanted, Fault> {
+pub(super) async fn read(
+    door: &OpenFaas,
+    identity: &Identity,
+    origin: Origin,
+    package: Package,
+) -> Result<Wanted, Fault> {
     let Package { config, context, dockerfile, secrets, .. } = package;
-    if secrets.is_some() {
-        return Err(Fault::bad("com.openfaas.secrets: this gateway has no key to open build secrets with"));
-    }
-    if config.skip_push {
-        return Err(Fault::bad("skipPush: this gateway keeps no image that isn't pushed"));
-    }
     let image = config.image.ok_or_else(|| Fault::bad("no target reference to push"))?;
     // As the real ones push it.
     let named = BaseRef::parse(&image.to_ascii_lowercase()).map_err(|error| Fault::bad(error.to_string()))?;
@@ -76,8 +75,15 @@ pub(super) fn read(door: &OpenFaas, identity: &Identity, origin: Origin, package
         dockerfile,
         args: args.collect::<Result<_, Fault>>()?,
         platforms: platforms.map_err(|error: crate::registry::InvalidPlatform| Fault::bad(error.to_string()))?,
+        frontend: config.frontend,
+        secrets: secrets::open(door, secrets).await?,
     };
-    let request = Request { any_target: identity.scope().is_unbounded(), names_registry, ..Request::default() };
+    let request = Request {
+        any_target: identity.scope().is_unbounded(),
+        names_registry,
+        skip_push: config.skip_push,
+        ..Request::default()
+    };
     let submission = Submission {
         origin,
         registry: named.host().to_string(),
