@@ -49,10 +49,7 @@ pub async fn a_build_without_output_runs_and_pushes_nothing(bench: &Bench) {
 pub async fn several_platforms_are_an_index(bench: &Bench) {
     let capabilities = probed(bench).await;
     let native = capabilities.platforms.first().cloned().unwrap_or_default();
-    let other = capabilities.platforms.iter().find(|platform| {
-        let architecture = |platform: &str| platform.split('/').nth(1).map(str::to_owned);
-        architecture(platform) != architecture(&native)
-    });
+    let other = capabilities.platforms.iter().find(|platform| **platform != native);
     for platforms in [Some(vec![native.clone()]), other.map(|other| vec![native.clone(), other.clone()])] {
         let Some(platforms) = platforms.filter(|platforms| platforms.len() == 1 || capabilities.indexes) else {
             continue;
@@ -67,7 +64,10 @@ pub async fn several_platforms_are_an_index(bench: &Bench) {
             .as_array()
             .into_iter()
             .flatten()
-            .map(|one| format!("{}/{}", one["platform"]["os"], one["platform"]["architecture"]).replace('"', ""))
+            .map(|one| {
+                let part = |name: &str| one["platform"][name].as_str();
+                [part("os"), part("architecture"), part("variant")].into_iter().flatten().collect::<Vec<_>>().join("/")
+            })
             .collect();
         let index = platforms.len() > 1;
         assert_eq!((named.len(), manifest.get("config").is_some()), (if index { 2 } else { 0 }, !index), "{manifest}");

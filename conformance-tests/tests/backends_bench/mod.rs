@@ -32,6 +32,9 @@ macro_rules! backend_suite {
         crate::backends_bench::backend_suite! { $bench;
             the_probe_proves_the_engine
             a_build_is_in_the_registry_under_its_digest
+            a_build_without_output_runs_and_pushes_nothing
+            several_platforms_are_an_index
+            an_ignore_file_of_the_dockerfiles_own_counts_first
             the_image_shows_nothing_of_kiln
             the_context_arrives_as_it_is
             arguments_and_proxies_reach_the_steps
@@ -54,6 +57,8 @@ macro_rules! backend_suite {
             arguments_that_steer_the_engine_are_refused
             what_is_not_permitted_is_denied
             a_syntax_line_is_not_followed
+            a_permitted_host_gives_files_and_no_repositories
+            a_permitted_frontend_reads_the_dockerfile
             a_step_sees_no_socket
             a_step_reaches_nothing_on_the_machine
             a_cancelled_build_leaves_no_process
