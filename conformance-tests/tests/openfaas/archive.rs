@@ -4,13 +4,13 @@ use std::{fs, path::Path, process::Command};
 
 use aws_lc_rs::hmac;
 use kiln_conformance_tests::engine;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// An archive, and where its image goes.
 #[derive(Debug)]
 pub(crate) struct Archive {
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// The repository.
     pub(crate) repository: String,
     /// The tag.
@@ -20,17 +20,21 @@ pub(crate) struct Archive {
 impl Archive {
     /// A context with this Dockerfile and a file `hello`; the image is a new one.
     pub(crate) fn of(dockerfile: &str) -> Self {
+        Self::asking(dockerfile, &json!({}), &[])
+    }
+
+    /// The same, with more in its configuration, and more files.
+    pub(crate) fn asking(dockerfile: &str, more: &Value, files: &[(&str, &str)]) -> Self {
         let (repository, tag) = ("Functions/Hello".to_owned(), format!("T{}", Uuid::new_v4().simple()));
         let image = format!("{}/{repository}:{tag}", engine("KILN_TEST_REGISTRY"));
-        let config = json!({ "Ref": image, "buildArgs": { "GREETING": "moin" } }).to_string();
-        let bytes = tar(
-            &[
-                ("com.openfaas.docker.config", &config),
-                ("context/Dockerfile", dockerfile),
-                ("context/hello", "hello from the context\n"),
-            ],
-            &[],
-        );
+        let mut config = json!({ "Ref": image, "buildArgs": { "GREETING": "moin" } });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let own = [
+            ("com.openfaas.docker.config", &*config.to_string()),
+            ("context/Dockerfile", dockerfile),
+            ("context/hello", "hello from the context\n"),
+        ];
+        let bytes = tar(&[&own, files].concat(), &[]);
         // What is pushed is in lower case.
         Self { bytes, repository: repository.to_lowercase(), tag: tag.to_lowercase() }
     }

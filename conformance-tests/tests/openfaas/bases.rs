@@ -1,6 +1,8 @@
 //! What a caller's own Dockerfile may name: in any of its lines, what policy permits its sender.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use kiln_conformance_tests::{engine, kiln::base, registry};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{Archive, post, signed};
@@ -30,6 +32,32 @@ async fn shared_and_own_bases_are_fetched_and_other_tenants_are_not() {
         let answer = post(&client, &archive).await;
         assert_eq!(answer.status, if built { 200 } else { 500 }, "{dockerfile}{}", answer.text);
         assert_eq!(registry::digest(&archive.repository, &archive.tag).await.is_some(), built, "{dockerfile}");
+    }
+}
+
+/// The registry that wants a password is another one than that to which images go by default.
+#[tokio::test]
+async fn where_every_base_is_open_the_operators_credential_opens_the_registry_that_it_is_for() {
+    let asking = engine("KILN_TEST_REGISTRY_AUTH");
+    let pair = format!("{}:{}", engine("KILN_TEST_REGISTRY_AUTH_USER"), engine("KILN_TEST_REGISTRY_AUTH_PASSWORD"));
+    let auths = json!({ "auths": { &asking: { "auth": BASE64_STANDARD.encode(&pair) } } }).to_string();
+    let there = format!("{asking}/seeds/s{}:1", Uuid::new_v4().simple());
+    let on = |any: &str, auths: &str| {
+        let launch = signed().set("KILN_BASES__ANY", any).set("KILN_OPENFAAS__REGISTRIES", format!("[{asking:?}]"));
+        std::fs::write(launch.folder().join("config.json"), auths).unwrap();
+        let folder = launch.folder().display().to_string();
+        launch.set("DOCKER_CONFIG", folder).config(&format!("[registries.{asking:?}]\nplain_http = true\n"))
+    };
+    let open = on("true", &auths).start().await;
+    let seed = Archive::asking(&format!("FROM {}\n", base("waiting")), &json!({ "Ref": there }), &[]);
+    let answer = post(&open.anonymous(), &seed).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    for (any, auths, built) in [("true", auths.as_str(), true), ("true", "{}", false), ("false", &auths, false)] {
+        let kiln = on(any, auths).start().await;
+        let dockerfile = format!("FROM {there}\nRUN echo {}\n", Uuid::new_v4());
+        let answer = post(&kiln.anonymous(), &Archive::of(&dockerfile)).await;
+        assert_eq!(answer.status, if built { 200 } else { 500 }, "{any} {auths}: {}", answer.text);
+        assert!(!answer.text.contains(engine("KILN_TEST_REGISTRY_AUTH_PASSWORD").as_str()), "{}", answer.text);
     }
 }
 

@@ -3,11 +3,16 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test panics where it fails")]
 
 mod archive;
+mod asks;
 mod bases;
 mod builds;
 mod endings;
+mod engines;
+mod hostile;
 mod refusals;
+mod secrets;
 mod signatures;
+mod sources;
 mod streamed;
 
 use kiln_conformance_tests::{Client, Engine, Launch, client::Answer};
@@ -22,7 +27,12 @@ const USER: &str = "openfaas";
 
 /// A gateway whose door is open to those who sign, and that shows their builds to the same user.
 fn signed() -> Launch {
-    let launch = Launch::on(Engine::Buildkitd).user(USER);
+    signed_on(Engine::Buildkitd)
+}
+
+/// The same on another engine.
+fn signed_on(engine: Engine) -> Launch {
+    let launch = Launch::on(engine).user(USER);
     let key = launch.folder().join("payload-secret");
     std::fs::write(&key, format!("{KEY}\n")).unwrap();
     launch.set("KILN_OPENFAAS__PAYLOAD_SECRET_FILE", key.display().to_string())

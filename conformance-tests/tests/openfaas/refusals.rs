@@ -24,7 +24,7 @@ async fn a_bad_archive_or_configuration_is_a_400_that_says_what_is_wrong() {
         (tar(&[(CONFIG, r#"{"ref":"a"}"#), ("context/x", "")], &[]), 400, "Dockerfile"),
         (tar(&[(CONFIG, &here(r#""buildArgs":{"BUILDKIT_SYNTAX":"x"}"#)), DOCKERFILE], &[]), 400, "BUILDKIT_SYNTAX"),
         (tar(&[(CONFIG, &here(r#""platforms":["windows"]"#)), DOCKERFILE], &[]), 400, "platform"),
-        (tar(&[(CONFIG, &here(r#""skipPush":true"#)), DOCKERFILE], &[]), 400, "skipPush"),
+        (tar(&[(CONFIG, &here(r#""skipPush":"yes""#)), DOCKERFILE], &[]), 400, "expected a boolean"),
     ] {
         let answer = post(&client, &Archive::raw(body)).await;
         let said = answer.json()["status"].as_str().unwrap_or_default().to_owned();
