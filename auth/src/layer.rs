@@ -13,9 +13,8 @@ use http::{HeaderMap, Request, header::AUTHORIZATION};
 use tower::{BoxError, Layer, Service, layer::layer_fn};
 
 use crate::{
-    Credential, Identity, IdentityProvider, Origin, Refusal,
+    Credential, Identity, IdentityProvider, Origin, Questions, Refusal,
     attempts::{Attempts, Caller},
-    in_flight::Places,
     rate::Exceeded,
 };
 
@@ -25,7 +24,7 @@ use crate::{
 /// header. A caller who isn't proved gets an [`AuthError`], boxed, for whoever answers errors.
 ///
 /// Where the provider remembers a caller, nothing else is asked. Otherwise an address that has failed
-/// too often is refused without a lookup, and no more than so many lookups are under way at once:
+/// too often is refused without a lookup, and no more than so many [`Questions`] are under way at once:
 /// whoever floods the gateway with bad tokens holds up neither the provider nor those it knows.
 #[derive(Clone)]
 pub struct Authenticate<S> {
@@ -38,7 +37,7 @@ pub struct Authenticate<S> {
 struct Gate {
     provider: Arc<dyn IdentityProvider>,
     attempts: Arc<Attempts>,
-    lookups: Places,
+    lookups: Questions,
 }
 
 /// Why a request has no identity. Its text is for the caller; the cause is for the log.
@@ -67,12 +66,12 @@ pub enum AuthError {
 // === impl Authenticate ===
 
 impl<S> Authenticate<S> {
-    /// Asks `provider` about callers it doesn't remember: `lookups` at once, and none for an address
-    /// whose `attempts` are used up.
+    /// Asks `provider` about callers it doesn't remember, as far as there are places for `lookups`, and
+    /// not for an address whose `attempts` are used up.
     pub fn layer(
         provider: Arc<dyn IdentityProvider>,
         attempts: Arc<Attempts>,
-        lookups: Places,
+        lookups: Questions,
     ) -> impl Layer<S, Service = Self> + Clone {
         let gate = Gate { provider, attempts, lookups };
         layer_fn(move |inner| Self { inner, gate: gate.clone() })
@@ -148,10 +147,7 @@ impl Gate {
         let credential = credential.inspect_err(|error| caller.failed(&error.to_string()))?;
         let answer = match remembered {
             Some(answer) => answer,
-            None => {
-                let _place = self.lookups.take(()).ok_or(AuthError::Busy)?;
-                self.provider.identify(&credential).await
-            }
+            None => self.provider.identify(&credential, &self.lookups.of(origin)).await,
         };
         answer.map_err(|refusal| refused(&caller, refusal))
     }
@@ -164,6 +160,8 @@ fn refused(caller: &Caller, refusal: Refusal) -> AuthError {
             caller.unanswered(&chain(cause.as_ref()));
             AuthError::Unavailable(cause)
         }
+        // Nobody's fault, and nobody was asked.
+        Refusal::Busy => AuthError::Busy,
         refusal => {
             caller.failed(&refusal.to_string());
             AuthError::Rejected

@@ -49,6 +49,8 @@ pub mod operators;
 #[cfg(feature = "providers")]
 pub mod provider;
 #[cfg(feature = "providers")]
+pub mod questions;
+#[cfg(feature = "providers")]
 pub mod rate;
 #[cfg(feature = "providers")]
 pub mod signature;
@@ -75,6 +77,7 @@ pub use {
     openwhisk::{InvalidOpenWhiskConfig, OpenWhisk, OpenWhiskConfig, OpenWhiskError},
     operators::{InvalidOperator, Operators},
     provider::{IdentityProvider, Providers, Refusal},
+    questions::{Asker, Questions},
     rate::{Exceeded, PerKey, Rate, RateLimit, Standing},
     users_file::{NewUser, UsersFile, UsersFileError, add_user},
 };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Credential, Identity, IdentityProvider, Refusal, UserName};
+use crate::{Asker, Credential, Identity, IdentityProvider, Refusal, UserName};
 
 /// How a provider's users are named: its own names, behind a prefix if it has one.
 #[derive(Clone, Debug)]
@@ -102,8 +102,8 @@ impl IdentityProvider for Named {
         self.inner.name()
     }
 
-    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
-        self.naming.name(self.inner.identify(credential).await?)
+    async fn identify(&self, credential: &Credential, asker: &Asker) -> Result<Identity, Refusal> {
+        self.naming.name(self.inner.identify(credential, asker).await?)
     }
 
     async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {

@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{Credential, Identity, Operators, ScopeCheck};
+use crate::{Asker, Credential, Identity, Operators, ScopeCheck};
 
 /// Proves who shows a credential.
 #[async_trait]
@@ -12,11 +12,12 @@ pub trait IdentityProvider: Send + Sync {
     /// A short name for logs and for [`Identity::provider`].
     fn name(&self) -> &str;
 
-    /// Proves the identity behind a credential.
+    /// Proves the identity behind a credential. Whoever asks somebody else minds how many questions the
+    /// `asker` may have under way.
     ///
     /// # Errors
     /// Why it doesn't; see [`Refusal`].
-    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal>;
+    async fn identify(&self, credential: &Credential, asker: &Asker) -> Result<Identity, Refusal>;
 
     /// What [`identify`](Self::identify) would say, where that is known without asking anybody:
     /// out of this process's memory, at no cost to a database, a network or a signature check.
@@ -38,6 +39,9 @@ pub enum Refusal {
     /// The provider can't say: nobody is let in on a guess.
     #[error("the identity provider is unavailable")]
     Unavailable(#[source] Arc<dyn Error + Send + Sync>),
+    /// Too many questions are under way, of this caller's address or to this provider. Nobody was asked.
+    #[error("too many callers wait to be proved")]
+    Busy,
 }
 
 /// Providers that are asked in order: [`Refusal::NotMine`] passes on to the next, everything else
@@ -89,9 +93,9 @@ impl IdentityProvider for Providers {
         "providers"
     }
 
-    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
+    async fn identify(&self, credential: &Credential, asker: &Asker) -> Result<Identity, Refusal> {
         for provider in &self.providers {
-            return match provider.identify(credential).await {
+            return match provider.identify(credential, asker).await {
                 Err(Refusal::NotMine) => continue,
                 answer => answer.map(|identity| self.decided(identity)),
             };
@@ -125,12 +129,12 @@ mod tests {
             "fixed"
         }
 
-        async fn identify(&self, _: &Credential) -> Result<Identity, Refusal> {
+        async fn identify(&self, _: &Credential, _: &Asker) -> Result<Identity, Refusal> {
             self.0.clone().map(|user| Identity::new(UserName::parse(user).unwrap(), "fixed"))
         }
 
         async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
-            if matches!(self.0, Ok("asked")) { None } else { Some(self.identify(credential).await) }
+            if matches!(self.0, Ok("asked")) { None } else { Some(self.identify(credential, &Asker::GATEWAY).await) }
         }
     }
 
@@ -140,7 +144,7 @@ mod tests {
     }
 
     async fn ask(answers: Vec<Result<&'static str, Refusal>>, check: ScopeCheck) -> Result<Identity, Refusal> {
-        providers(answers, check).identify(&Credential::parse(b"u:k").unwrap()).await
+        providers(answers, check).identify(&Credential::parse(b"u:k").unwrap(), &Asker::GATEWAY).await
     }
 
     #[tokio::test]

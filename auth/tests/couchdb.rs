@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri, header::CONTENT_TYPE};
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use kiln_auth::{Cached, CouchDb, CouchDbConfig, Credential, Identity, IdentityProvider, Lifetimes, Refusal, WskToken};
+use kiln_auth::{
+    Asker, Cached, CouchDb, CouchDbConfig, Credential, Identity, IdentityProvider, Lifetimes, Refusal, WskToken,
+};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -83,7 +85,7 @@ async fn store(docs: &[(&str, Value)]) {
 }
 
 async fn identify(token: &WskToken) -> Result<Identity, Refusal> {
-    provider().identify(&Credential::Wsk(token.clone())).await
+    provider().identify(&Credential::Wsk(token.clone()), &Asker::GATEWAY).await
 }
 
 fn with_key(token: &WskToken, key: &str) -> WskToken {
@@ -139,10 +141,10 @@ async fn a_new_user_is_seen_once_the_refusal_has_expired() {
     let lifetimes = Lifetimes { refused: Duration::from_millis(50), ..Lifetimes::default() };
     let cached = Cached::new(Arc::new(provider()), lifetimes).unwrap();
     let credential = Credential::Wsk(user.token.clone());
-    assert!(matches!(cached.identify(&credential).await, Err(Refusal::NotMine)));
+    assert!(matches!(cached.identify(&credential, &Asker::GATEWAY).await, Err(Refusal::NotMine)));
     store(&[(SUBJECTS, user.subject()), (METADATA, user.metadata())]).await;
     let seen = async {
-        while cached.identify(&credential).await.is_err() {
+        while cached.identify(&credential, &Asker::GATEWAY).await.is_err() {
             tokio::task::yield_now().await;
         }
     };

@@ -17,7 +17,7 @@ pub use self::{
     indexes::{Index, Made},
 };
 use crate::{
-    Credential, Environment, Identity, IdentityProvider, Refusal, UserName, WskToken,
+    Asker, Credential, Environment, Identity, IdentityProvider, Refusal, UserName, WskToken,
     http_client::{Bounds, Http},
     lookups::Lookups,
 };
@@ -142,7 +142,7 @@ impl IdentityProvider for CouchDb {
         NAME
     }
 
-    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
+    async fn identify(&self, credential: &Credential, _: &Asker) -> Result<Identity, Refusal> {
         let Credential::Wsk(token) = credential else { return Err(Refusal::NotMine) };
         self.lookups.run(self.look_up(token)).await
     }

@@ -93,7 +93,7 @@ fn config(port: u16) -> CouchDbConfig {
 }
 
 async fn ask(config: &CouchDbConfig) -> Result<Identity, Refusal> {
-    CouchDb::new(config).unwrap().identify(&Credential::parse(b"u:k").unwrap()).await
+    CouchDb::new(config).unwrap().identify(&Credential::parse(b"u:k").unwrap(), &Asker::GATEWAY).await
 }
 
 async fn cause(config: &CouchDbConfig) -> String {
@@ -130,14 +130,14 @@ async fn the_view_is_asked_for_the_uuid_and_the_key_is_compared_here() {
     for (subjects, proved) in [(rows("canary"), true), (rows("Canary"), false), (docs(json!([])), false)] {
         let (config, asked) = double(subjects, metadata()).await;
         let couchdb = CouchDb::new(&CouchDbConfig { view: true, ..config }).unwrap();
-        let answer = couchdb.identify(&Credential::parse(b"u\"&:canary").unwrap()).await;
+        let answer = couchdb.identify(&Credential::parse(b"u\"&:canary").unwrap(), &Asker::GATEWAY).await;
         assert_eq!(answer.is_ok(), proved);
         let (path, _, query) = asked.lock().unwrap()[0].clone();
         assert_eq!(path, "/nuvolaris_subjects/_design/kiln/_view/tokens?include_docs=true&key=%22u%5C%22%26%22");
         assert_eq!(query, Value::Null);
         let long = Credential::parse(format!("{}:canary", "u".repeat(129)).as_bytes()).unwrap();
         let before = asked.lock().unwrap().len();
-        assert!(matches!(couchdb.identify(&long).await, Err(Refusal::NotMine)));
+        assert!(matches!(couchdb.identify(&long, &Asker::GATEWAY).await, Err(Refusal::NotMine)));
         assert_eq!(asked.lock().unwrap().len(), before);
     }
 }
@@ -254,7 +254,7 @@ async fn lookups_at_once_are_bounded() {
     for index in 0..40 {
         let couchdb = Arc::clone(&couchdb);
         let credential = Credential::parse(format!("u{index}:k").as_bytes()).unwrap();
-        callers.spawn(async move { couchdb.identify(&credential).await });
+        callers.spawn(async move { couchdb.identify(&credential, &Asker::GATEWAY).await });
     }
     while let Some(answer) = callers.join_next().await {
         assert!(matches!(answer.unwrap(), Err(Refusal::NotMine)));

@@ -30,7 +30,7 @@ use self::{
     keys::KeySet,
 };
 use crate::{
-    Credential, Identity, IdentityProvider, Refusal, UserName,
+    Asker, Credential, Identity, IdentityProvider, Refusal, UserName,
     http_client::{Bounds, Http},
 };
 
@@ -124,7 +124,7 @@ impl IdentityProvider for Jwt {
         &self.name
     }
 
-    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
+    async fn identify(&self, credential: &Credential, _: &Asker) -> Result<Identity, Refusal> {
         let (Credential::Jwt(token), Some(claims)) = (credential, self.claims(credential)) else {
             return Err(Refusal::NotMine);
         };

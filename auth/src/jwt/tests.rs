@@ -91,7 +91,7 @@ fn with_set(folder: &TempDir, keys: &Value) -> Jwt {
 }
 
 async fn said(jwt: &Jwt, credential: &Credential) -> String {
-    match jwt.identify(credential).await {
+    match jwt.identify(credential, &Asker::GATEWAY).await {
         Ok(identity) => format!("user {}", identity.user()),
         Err(refusal) => refusal.to_string(),
     }
@@ -145,7 +145,8 @@ async fn roles_and_the_end_of_a_token_travel_with_the_identity() {
     let signer = Signer::new("k");
     let jwt = with_set(&folder, &json!([signer.jwk()]));
     let end = now() + 5;
-    let identity = jwt.identify(&signer.sign(&claims(json!({ "exp": end, "roles": ["a", "b"] })))).await.unwrap();
+    let identity =
+        jwt.identify(&signer.sign(&claims(json!({ "exp": end, "roles": ["a", "b"] }))), &Asker::GATEWAY).await.unwrap();
     assert_eq!(identity.roles(), ["a", "b"]);
     assert_eq!(identity.expires(), SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end)));
     assert_eq!((identity.provider(), identity.is_operator()), ("test", false));

@@ -11,7 +11,7 @@ use tower::{ServiceExt, service_fn};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
-use crate::{Rate, UserName};
+use crate::{Asker, Cached, Lifetimes, Rate, UserName};
 
 /// Lets `devel:key` in, and has one token for each way to refuse.
 struct Table;
@@ -22,7 +22,7 @@ impl IdentityProvider for Table {
         "table"
     }
 
-    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
+    async fn identify(&self, credential: &Credential, _: &Asker) -> Result<Identity, Refusal> {
         let Credential::Wsk(token) = credential else { return Err(Refusal::NotMine) };
         match token.uuid() {
             "devel" => Ok(Identity::new(UserName::parse("devel").unwrap(), "table")),
@@ -46,9 +46,9 @@ impl IdentityProvider for Table {
     }
 }
 
-fn gate(failures: u32, lookups: usize) -> Gate {
+fn gate(failures: u32) -> Gate {
     let attempts = Arc::new(Attempts::new(Rate::of(1, failures)));
-    Gate { provider: Arc::new(Table), attempts, lookups: Places::new(lookups) }
+    Gate { provider: Arc::new(Table), attempts, lookups: Questions::new(1, 1) }
 }
 
 fn origin(from: &str) -> Origin {
@@ -57,7 +57,7 @@ fn origin(from: &str) -> Origin {
 
 /// Sends a request with these `Authorization` headers; what the inner service sees comes back.
 async fn send(authorizations: &[&str]) -> Result<Request<()>, BoxError> {
-    send_through(&gate(100, 1), authorizations, "192.0.2.7").await
+    send_through(&gate(100), authorizations, "192.0.2.7").await
 }
 
 async fn send_through(gate: &Gate, authorizations: &[&str], from: &str) -> Result<Request<()>, BoxError> {
@@ -100,7 +100,7 @@ async fn an_error_of_the_inner_service_passes_through() {
     let failing = service_fn(async |_: Request<()>| Err::<(), _>(io::Error::other("inner")));
     let mut request = Request::new(());
     request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("devel:key"));
-    let Gate { provider, attempts, lookups } = gate(1, 1);
+    let Gate { provider, attempts, lookups } = gate(1);
     let layer = Authenticate::layer(provider, attempts, lookups);
     let error = layer.layer(failing).oneshot(request).await.unwrap_err();
     assert!(error.is::<io::Error>());
@@ -152,7 +152,7 @@ async fn the_log_says_where_from_and_why_and_the_caller_less() {
 
 #[tokio::test]
 async fn an_address_that_failed_too_often_is_refused_and_its_known_callers_are_not() {
-    let gate = gate(3, 1);
+    let gate = gate(3);
     let kind = |answer: Result<Request<()>, BoxError>| match answer {
         Ok(_) => "in",
         Err(error) => match error.downcast_ref::<AuthError>().unwrap() {
@@ -184,7 +184,8 @@ async fn an_address_that_failed_too_often_is_refused_and_its_known_callers_are_n
 
 #[tokio::test]
 async fn without_a_place_for_a_lookup_only_remembered_callers_are_let_in() {
-    let gate = gate(100, 0);
+    let provider = Arc::new(Cached::new(Arc::new(Table), Lifetimes::default()).unwrap());
+    let gate = Gate { provider, lookups: Questions::new(0, 1), ..gate(100) };
     assert!(send_through(&gate, &["known:key"], "192.0.2.7").await.is_ok());
     let error = send_through(&gate, &["devel:key"], "192.0.2.7").await.unwrap_err();
     assert!(matches!(error.downcast_ref(), Some(AuthError::Busy)), "{error}");
@@ -195,7 +196,7 @@ async fn a_flood_of_failures_takes_few_lines() {
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(lines.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let gate = gate(3, 1);
+    let gate = gate(3);
     for _ in 0..1000 {
         let _ = send_through(&gate, &["nobody:key"], "192.0.2.7").await;
     }
@@ -209,7 +210,7 @@ async fn a_flood_from_everywhere_takes_few_lines_too() {
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(lines.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let gate = gate(3, 1);
+    let gate = gate(3);
     for address in 0..3000_u32 {
         let from = std::net::Ipv4Addr::from_bits(address).to_string();
         let _ = send_through(&gate, &["nobody:key"], &from).await;

@@ -24,7 +24,7 @@ use tower::BoxError;
 
 pub use self::config::{InvalidOpenWhiskConfig, OpenWhiskConfig};
 use crate::{
-    Credential, Identity, IdentityProvider, Refusal, UserName, WskToken,
+    Asker, Credential, Identity, IdentityProvider, Refusal, UserName, WskToken,
     http_client::{Bounds, Http, authorization},
     lookups::Lookups,
 };
@@ -112,7 +112,7 @@ impl IdentityProvider for OpenWhisk {
         NAME
     }
 
-    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
+    async fn identify(&self, credential: &Credential, _: &Asker) -> Result<Identity, Refusal> {
         let Credential::Wsk(token) = credential else { return Err(Refusal::NotMine) };
         self.lookups.run(self.look_up(token)).await
     }

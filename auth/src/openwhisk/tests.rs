@@ -26,7 +26,7 @@ async fn ask(status: u16, body: &'static str) -> Result<Identity, Refusal> {
 }
 
 async fn identify(config: OpenWhiskConfig) -> Result<Identity, Refusal> {
-    OpenWhisk::new(&config).unwrap().identify(&Credential::parse(b"u:k").unwrap()).await
+    OpenWhisk::new(&config).unwrap().identify(&Credential::parse(b"u:k").unwrap(), &Asker::GATEWAY).await
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn silence_ends_with_the_deadline_and_length_with_the_bound() {
 async fn a_bearer_token_is_not_sent_to_it() {
     let nowhere = OpenWhisk::new(&OpenWhiskConfig::at("http://127.0.0.1:1").unwrap()).unwrap();
     let bearer = Credential::parse(b"Bearer a.b.c").unwrap();
-    assert!(matches!(nowhere.identify(&bearer).await, Err(Refusal::NotMine)));
+    assert!(matches!(nowhere.identify(&bearer, &Asker::GATEWAY).await, Err(Refusal::NotMine)));
     assert!(matches!(nowhere.recall(&bearer).await, Some(Err(Refusal::NotMine))));
     assert!(nowhere.recall(&Credential::parse(b"u:k").unwrap()).await.is_none());
 }

@@ -25,7 +25,7 @@ use serde::Deserialize;
 
 use self::key_hash::KeyHash;
 pub use self::write::{NewUser, add_user};
-use crate::{Credential, Environment, Identity, IdentityProvider, Refusal, UserName};
+use crate::{Asker, Credential, Environment, Identity, IdentityProvider, Refusal, UserName};
 
 const NAME: &str = "users-file";
 
@@ -148,7 +148,7 @@ impl IdentityProvider for UsersFile {
         NAME
     }
 
-    async fn identify(&self, credential: &Credential) -> Result<Identity, Refusal> {
+    async fn identify(&self, credential: &Credential, _: &Asker) -> Result<Identity, Refusal> {
         let Credential::Wsk(token) = credential else { return Err(Refusal::NotMine) };
         let users = self.current().map_err(Refusal::unavailable)?;
         // An unknown user costs the same hash as a known one with a wrong key, and gets the same
@@ -163,7 +163,7 @@ impl IdentityProvider for UsersFile {
 
     /// Answers itself: asking the file for its age is all that it takes.
     async fn recall(&self, credential: &Credential) -> Option<Result<Identity, Refusal>> {
-        Some(self.identify(credential).await)
+        Some(self.identify(credential, &Asker::GATEWAY).await)
     }
 }
 

@@ -23,7 +23,7 @@ fn user(name: &str) -> NewUser {
 }
 
 async fn identify(users: &UsersFile, token: &WskToken) -> Result<Identity, Refusal> {
-    users.identify(&Credential::Wsk(token.clone())).await
+    users.identify(&Credential::Wsk(token.clone()), &Asker::GATEWAY).await
 }
 
 fn token(text: &str) -> WskToken {

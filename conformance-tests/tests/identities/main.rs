@@ -9,6 +9,7 @@ mod jwks;
 mod names;
 mod openwhisk;
 mod operators;
+mod questions;
 
 use std::process::Output;
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use kiln_auth::{Attempts, PerKey, Places, TrustedProxies, UserName};
+use kiln_auth::{Attempts, PerKey, Places, Questions, TrustedProxies, UserName};
 
 use crate::config::Limits;
 
@@ -35,7 +35,7 @@ pub struct Admission {
     /// Failed attempts to prove who calls, by address.
     pub attempts: Arc<Attempts>,
     /// Callers whom a provider is being asked about.
-    pub lookups: Places,
+    pub lookups: Questions,
     /// Archives on their way to disk.
     pub archives: Places,
     /// Those of one address: whose they are isn't proved before their end.
@@ -89,7 +89,7 @@ impl Admission {
         Self {
             proxies: Arc::new(RwLock::new(limits.trusted_proxies.clone())),
             attempts: Arc::new(Attempts::new(rates.failures)),
-            lookups: Places::new(limits.lookups),
+            lookups: Questions::new(limits.lookups, limits.lookups_per_address),
             archives: Places::new(limits.archives),
             archives_of: Places::new(limits.archives_per_address),
             submits: Arc::new(PerKey::new("submit", rates.submit)),
@@ -105,7 +105,7 @@ impl Admission {
         let rates = &limits.rates;
         *self.proxies.write().unwrap_or_else(PoisonError::into_inner) = limits.trusted_proxies.clone();
         self.attempts.set(rates.failures);
-        self.lookups.set(limits.lookups);
+        self.lookups.set(limits.lookups, limits.lookups_per_address);
         self.archives.set(limits.archives);
         self.archives_of.set(limits.archives_per_address);
         self.submits.set(rates.submit);

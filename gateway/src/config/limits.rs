@@ -24,8 +24,10 @@ pub struct Limits {
     pub archives: usize,
     /// Such archives from one address.
     pub archives_per_address: usize,
-    /// Callers at once whom an identity provider has to be asked about.
+    /// Questions at once to each identity provider about callers whom Kiln doesn't remember.
     pub lookups: usize,
+    /// Those of them about callers at one address.
+    pub lookups_per_address: usize,
     /// The proxies whose `X-Forwarded-For` is believed; none unless set.
     pub trusted_proxies: TrustedProxies,
     /// How often something may be asked for.
@@ -89,6 +91,7 @@ impl Default for Limits {
             archives: 64,
             archives_per_address: 16,
             lookups: 256,
+            lookups_per_address: 64,
             trusted_proxies: TrustedProxies::default(),
             rates: Rates::default(),
             concurrency: std::thread::available_parallelism().map_or(1, usize::from),

@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::*;
 use crate::{
-    IdentityProvider,
+    Asker, IdentityProvider,
     jwt::{
         Jwt, KeySource,
         tests::{Signer, claims, config},
@@ -81,7 +81,7 @@ impl Issuer {
 }
 
 async fn said(jwt: &Jwt, signer: &Signer) -> String {
-    match jwt.identify(&signer.sign(&claims(json!({})))).await {
+    match jwt.identify(&signer.sign(&claims(json!({}))), &Asker::GATEWAY).await {
         Ok(_) => "yes".to_owned(),
         Err(Refusal::Unavailable(cause)) => format!("unavailable: {cause}"),
         Err(refusal) => refusal.to_string(),
@@ -168,7 +168,7 @@ async fn a_caller_who_leaves_does_not_take_the_question_along() {
     issuer.gate.forget_permits(Semaphore::MAX_PERMITS);
     let jwt = Arc::new(issuer.provider(KeyTimes::default()));
     let (left, token) = (Arc::clone(&jwt), signer.sign(&claims(json!({}))));
-    let left = tokio::spawn(async move { left.identify(&token).await.is_ok() });
+    let left = tokio::spawn(async move { left.identify(&token, &Asker::GATEWAY).await.is_ok() });
     while issuer.asked() == 0 {
         tokio::task::yield_now().await;
     }

@@ -5,7 +5,7 @@ mod secrets;
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
-use kiln_auth::{Credential, Refusal, WskToken};
+use kiln_auth::{Asker, Credential, Refusal, WskToken};
 use kiln_backends::{Capabilities, InstanceId};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -262,7 +262,7 @@ async fn reached(kind: &Kind) -> Result<Reachable, String> {
         return jwt.keys().await.map(Reachable::Keys).map_err(|error| causes(&error));
     }
     let token = WskToken::generate().map_err(|_| "the system has no random numbers".to_owned())?;
-    match kind.shared().identify(&Credential::Wsk(token)).await {
+    match kind.shared().identify(&Credential::Wsk(token), &Asker::GATEWAY).await {
         Err(Refusal::Unavailable(cause)) => Err(causes(&*cause)),
         _ => Ok(Reachable::Answers),
     }
