@@ -13,7 +13,10 @@ use aws_lc_rs::{error::Unspecified, hmac, rand};
 use moka::{Expiry, future::Cache};
 use secrecy::{ExposeSecret, zeroize::Zeroizing};
 
-use crate::{Asker, Credential, Identity, IdentityProvider, Refusal};
+use crate::{
+    Asker, Credential, Identity, IdentityProvider, Refusal,
+    rate::{Bucket, Rate},
+};
 
 /// How much memory proved identities may hold: some thousand users with their environments.
 const PROVED_BYTES: u64 = 8 * 1024 * 1024;
@@ -22,19 +25,30 @@ const PROVED_BYTES: u64 = 8 * 1024 * 1024;
 /// own, so that a flood of bad tokens can't push good ones out.
 const REFUSED_ENTRIES: u64 = 8 * 1024;
 
+/// How often a provider that is down is asked about those whom it proved before.
+const WHILE_DOWN: Rate = Rate::of(60, 1);
+
 /// A provider whose answers are kept for a short while.
 ///
 /// Callers that show the same credential at the same time share one question, and the place that it
 /// takes among those under way. That a provider was unavailable is not kept.
 ///
 /// An identity that is used in the second half of its lifetime is asked about anew beside the request:
-/// whoever calls steadily never waits for the provider, and never stands in line with strangers.
+/// whoever calls steadily never waits for the provider, and never stands in line with strangers. While
+/// the provider is down such a question is a trial, of which there is one a second for all of them.
 pub struct Cached {
     inner: Arc<dyn IdentityProvider>,
     key: hmac::Key,
     half: Duration,
+    health: Arc<Health>,
     proved: Cache<Fingerprint, Proved>,
     refused: Cache<Fingerprint, Refusal>,
+}
+
+/// Whether the provider answered the last time.
+struct Health {
+    down: AtomicBool,
+    trials: Bucket,
 }
 
 /// A proved identity, since when, and whether it is being asked about anew.
@@ -90,7 +104,7 @@ impl Cached {
         let mut secret = Zeroizing::new([0; 32]);
         rand::fill(secret.as_mut())?;
         let (key, half) = (hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()), lifetimes.proved / 2);
-        Ok(Self { inner, key, half, proved, refused })
+        Ok(Self { inner, key, half, health: Arc::default(), proved, refused })
     }
 
     fn fingerprint(&self, credential: &Credential) -> Fingerprint {
@@ -117,7 +131,8 @@ impl Cached {
         let Some(proved) = self.proved.get(&fingerprint).await else {
             return self.refused.get(&fingerprint).await.map(Err);
         };
-        if proved.since.elapsed() >= self.half && !proved.asked.swap(true, Ordering::Relaxed) {
+        let due = proved.since.elapsed() >= self.half && !proved.asked.load(Ordering::Relaxed);
+        if due && self.health.may_ask() && !proved.asked.swap(true, Ordering::Relaxed) {
             self.ask_anew(fingerprint, credential.clone(), Arc::clone(&proved.asked));
         }
         Some(Ok(proved.identity))
@@ -125,9 +140,12 @@ impl Cached {
 
     /// Asks beside the request. While the provider is unavailable the old answer stands to its end.
     fn ask_anew(&self, fingerprint: Fingerprint, credential: Credential, asked: Arc<AtomicBool>) {
-        let (inner, proved, refused) = (Arc::clone(&self.inner), self.proved.clone(), self.refused.clone());
+        let (inner, health) = (Arc::clone(&self.inner), Arc::clone(&self.health));
+        let (proved, refused) = (self.proved.clone(), self.refused.clone());
         tokio::spawn(async move {
-            match inner.identify(&credential, &Asker::GATEWAY).await {
+            let answer = inner.identify(&credential, &Asker::GATEWAY).await;
+            health.note(&answer);
+            match answer {
                 Ok(identity) => proved.insert(fingerprint, Proved::now(identity)).await,
                 Err(Refusal::Unavailable(_) | Refusal::Busy) => asked.store(false, Ordering::Relaxed),
                 Err(refusal) => {
@@ -151,10 +169,32 @@ impl Cached {
         // Here and not above: whoever waits for another caller's question costs the provider nothing.
         let _question = asker.ask(self.name()).map_err(|_| Refusal::Busy)?;
         let answer = self.inner.identify(credential, asker).await;
+        self.health.note(&answer);
         if let Err(refusal @ (Refusal::NotMine | Refusal::Rejected(_))) = &answer {
             self.refused.insert(fingerprint, refusal.clone()).await;
         }
         answer.map(Proved::now)
+    }
+}
+
+impl Health {
+    fn may_ask(&self) -> bool {
+        !self.down.load(Ordering::Relaxed) || self.trials.take().is_ok()
+    }
+
+    fn note(&self, answer: &Result<Identity, Refusal>) {
+        let down = matches!(answer, Err(Refusal::Unavailable(_)));
+        if down {
+            // The pause begins now, not with the next trial.
+            let _ = self.trials.take();
+        }
+        self.down.store(down, Ordering::Relaxed);
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { down: AtomicBool::new(false), trials: Bucket::new("trials", WHILE_DOWN) }
     }
 }
 

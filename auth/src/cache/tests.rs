@@ -167,6 +167,32 @@ async fn who_calls_steadily_is_asked_about_beside_the_request_and_once_at_a_time
 }
 
 #[tokio::test]
+async fn a_provider_that_is_down_is_asked_anew_once_a_second_and_not_by_every_request() {
+    let long = Duration::from_secs(600);
+    let down = Err(Refusal::unavailable(std::io::Error::other("down")));
+    let (inner, cached) = cached(down, Lifetimes { proved: long, refused: long });
+    let users: Vec<_> = (0..50).map(|user| token(&format!("u{user}:k"))).collect();
+    for user in &users {
+        let devel = Identity::new(UserName::parse("devel").unwrap(), "counting");
+        let old = Proved { since: Instant::now().checked_sub(long / 2).unwrap(), ..Proved::now(devel) };
+        cached.proved.insert(cached.fingerprint(user), old).await;
+    }
+    let begun = Instant::now();
+    // Nobody has seen yet that it is down.
+    assert!(cached.recall(&users[0]).await.unwrap().is_ok());
+    let asked_again = async {
+        while inner.asked.load(Ordering::SeqCst) < 3 {
+            for user in &users {
+                tokio::task::yield_now().await;
+                assert!(cached.recall(user).await.unwrap().is_ok(), "the old answer stands");
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), asked_again).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_millis(1_900), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn unavailability_is_not_kept() {
     let (inner, cached) = cached(Err(Refusal::unavailable(std::io::Error::other("down"))), Lifetimes::default());
     for asked in 1..=3 {
