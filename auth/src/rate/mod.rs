@@ -8,7 +8,10 @@ use std::{
     fmt,
     hash::Hash,
     num::NonZeroU32,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -59,7 +62,10 @@ pub struct InvalidRate(());
 pub struct PerKey<K> {
     name: &'static str,
     rate: RwLock<Rate>,
-    buckets: Cache<K, Arc<Bucket>>,
+    /// How often the rate has changed. A bucket is its generation's: one that is being made of the old
+    /// rate while a new one is set is found by nobody who comes after.
+    generation: AtomicU64,
+    buckets: Cache<(u64, K), Arc<Bucket>>,
 }
 
 // === impl Rate ===
@@ -110,7 +116,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> PerKey<K> {
             .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(IDLE_AT_MOST)
             .build();
-        Self { name, rate: RwLock::new(rate), buckets }
+        Self { name, rate: RwLock::new(rate), generation: AtomicU64::new(0), buckets }
     }
 
     /// Another rate from now on. One that differs gives everybody a full bucket.
@@ -118,12 +124,14 @@ impl<K: Hash + Eq + Send + Sync + 'static> PerKey<K> {
         let mut current = self.rate.write().unwrap_or_else(PoisonError::into_inner);
         if *current != rate {
             *current = rate;
+            // After the rate: who sees the new generation reads the new rate, too.
+            self.generation.fetch_add(1, Ordering::Release);
             self.buckets.invalidate_all();
         }
     }
 
     pub(crate) fn bucket(&self, key: K) -> Arc<Bucket> {
-        self.buckets.get_with(key, || {
+        self.buckets.get_with((self.generation.load(Ordering::Acquire), key), || {
             let rate = *self.rate.read().unwrap_or_else(PoisonError::into_inner);
             Arc::new(Bucket::new(self.name, rate))
         })
@@ -138,6 +146,8 @@ impl<K> fmt::Debug for PerKey<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -177,6 +187,31 @@ mod tests {
         for within in [true, true, false] {
             assert_eq!(rates.bucket("a").take().is_ok(), within);
         }
+    }
+
+    #[test]
+    fn whoever_comes_after_a_change_finds_a_bucket_of_the_new_rate() {
+        let rates = PerKey::new("test", Rate::of(1, 1));
+        let both = Barrier::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for key in 0..20_000 {
+                    both.wait();
+                    let _ = rates.bucket(key);
+                    both.wait();
+                }
+            });
+            let mut stale = 0;
+            for key in 0..20_000 {
+                let rate = Rate::of(1, 1 + key % 2);
+                both.wait();
+                rates.set(rate);
+                both.wait();
+                let left = rates.bucket(key).take().unwrap().remaining();
+                stale += u32::from(left != key % 2);
+            }
+            assert_eq!(stale, 0, "buckets of the old rate");
+        });
     }
 
     #[test]
