@@ -143,10 +143,10 @@ fn jwt_config(jwt: &config::Jwt) -> Result<JwtConfig, StartError> {
 
 fn operators(config: &Identity, configured: &[Provider]) -> Result<Operators, StartError> {
     let names: Vec<_> = configured.iter().map(Provider::name).collect();
-    if !config.operator_roles.is_empty() && config.jwt.iter().all(|jwt| jwt.roles_claim.is_none()) {
-        return Err(failed("identity.operator_roles")("nobody has roles: no identity.jwt has a roles_claim"));
-    }
-    Operators::parse(&config.operators, &config.operator_roles, &names).map_err(failed("identity.operators"))
+    let with_roles = config.jwt.iter().filter(|jwt| jwt.roles_claim.is_some());
+    let with_roles: Vec<_> = with_roles.map(|jwt| jwt.name.as_str()).collect();
+    let operators = Operators::parse(&config.operators, &config.operator_roles, &names, &with_roles);
+    operators.map_err(failed("identity.operators, .operator_roles"))
 }
 
 fn authorities(path: Option<&Path>, what: &str) -> Result<Option<Vec<u8>>, StartError> {

@@ -65,7 +65,8 @@ fn what_could_confuse_two_users_or_two_keys_is_refused_with_the_setting_to_chang
         (with(|set| issuer("a", "https://a", set, "prefix = \"a-\"").replace("[\"kiln\"]", "[]")), "audience is empty"),
         (idle().user("devel").set("KILN_IDENTITY__OPERATORS", "[\"devel\"]"), "<provider>:<user>"),
         (idle().user("devel").set("KILN_IDENTITY__OPERATORS", "[\"couchdb:devel\"]"), "no provider of that name"),
-        (idle().user("devel").set("KILN_IDENTITY__OPERATOR_ROLES", "[\"admin\"]"), "has a roles_claim"),
+        (idle().user("devel").set("KILN_IDENTITY__OPERATOR_ROLES", "[\"admin\"]"), "write <provider>:<role>"),
+        (idle().user("devel").set("KILN_IDENTITY__OPERATOR_ROLES", "[\"users-file:admin\"]"), "has a roles_claim"),
     ] {
         let (served, said) = said(&launch, &["serve"]);
         assert!(!served && said.contains(fault), "{fault}: {said}");

@@ -20,7 +20,7 @@ async fn gateway() -> (Kiln, Key) {
         r#"
         [identity]
         operators = ["users-file:root"]
-        operator_roles = ["kiln-operator"]
+        operator_roles = ["issuer:kiln-operator"]
         [[identity.jwt]]
         name = "issuer"
         issuer = "{ISSUER}"

@@ -24,7 +24,7 @@ pub struct Identity {
     pub shared_names: bool,
     /// Who may read and cancel what others build: `<provider>:<user>`.
     pub operators: Vec<String>,
-    /// Roles that give the same, of providers that have a `roles_claim`.
+    /// Roles that give the same, of providers that have a `roles_claim`: `<provider>:<role>`.
     pub operator_roles: Vec<String>,
     /// Lets every user push to every repository. Only for installations with a single tenant.
     pub unchecked_targets: bool,
