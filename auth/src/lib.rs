@@ -47,6 +47,8 @@ pub mod openwhisk;
 #[cfg(feature = "providers")]
 pub mod operators;
 #[cfg(feature = "providers")]
+mod plain_http;
+#[cfg(feature = "providers")]
 pub mod provider;
 #[cfg(feature = "providers")]
 pub mod questions;

@@ -60,6 +60,7 @@ pub(crate) fn configured(config: &Identity) -> Result<Vec<Provider>, StartError>
     }
     if let Some(openwhisk) = &config.openwhisk {
         let mut config = OpenWhiskConfig::at(&openwhisk.api_host).map_err(failed("identity.openwhisk.api_host"))?;
+        config.allow_plain_http = openwhisk.allow_plain_http;
         config.ca = authorities(openwhisk.ca_file.as_deref(), "identity.openwhisk.ca_file")?;
         let kind = Kind::OpenWhisk(Arc::new(OpenWhisk::new(&config).map_err(failed("identity.openwhisk"))?));
         providers.push(Provider { prefix: openwhisk.prefix.clone(), kind });
@@ -98,7 +99,7 @@ pub(crate) fn couchdb_config(couchdb: &config::CouchDb) -> Result<CouchDbConfig,
         _ => None,
     });
     let config = config.map_err(failed("identity.couchdb"))?;
-    Ok(CouchDbConfig { view: couchdb.view, ..config })
+    Ok(CouchDbConfig { view: couchdb.view, allow_plain_http: couchdb.allow_plain_http, ..config })
 }
 
 fn jwt_config(jwt: &config::Jwt) -> Result<JwtConfig, StartError> {
@@ -114,6 +115,7 @@ fn jwt_config(jwt: &config::Jwt) -> Result<JwtConfig, StartError> {
             url: url.parse().map_err(failed(format!("{what}: jwks_url")))?,
             ca: authorities(jwt.ca_file.as_deref(), &format!("{what}: ca_file"))?,
             bearer_token_file: jwt.bearer_token_file.clone(),
+            allow_plain_http: jwt.allow_plain_http,
         },
         (None, _, _) if jwt.ca_file.is_some() || jwt.bearer_token_file.is_some() => {
             return Err(failed(what)("ca_file and bearer_token_file go with jwks_url"));

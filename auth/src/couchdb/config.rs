@@ -3,7 +3,7 @@
 use http::Uri;
 use secrecy::SecretString;
 
-use crate::{http_client::TlsError, lookups::LookupLimits};
+use crate::{http_client::TlsError, lookups::LookupLimits, plain_http::leaves_the_installation};
 
 /// How to reach CouchDB.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub struct CouchDbConfig {
     /// Whether subjects are found by the view that [`Index::all`](super::Index::all) has, instead of by
     /// reading all of them.
     pub view: bool,
+    /// Takes a URL beyond the installation's own network that is plain HTTP, which shows the password.
+    pub allow_plain_http: bool,
     /// What bounds a lookup.
     pub limits: LookupLimits,
 }
@@ -33,6 +35,9 @@ pub enum InvalidCouchDbConfig {
     /// Host and port make no URL.
     #[error("COUCHDB_SERVICE_HOST and COUCHDB_SERVICE_PORT make no http or https URL: {0}")]
     Url(String),
+    /// The password would cross networks in the clear.
+    #[error("{0} is plain http, which shows the password on the way; use https://, or set allow_plain_http = true")]
+    PlainHttp(Uri),
     /// No client for it can be made.
     #[error("CouchDB can't be asked by https")]
     Tls(#[from] TlsError),
@@ -55,8 +60,17 @@ impl CouchDbConfig {
             user: set("COUCHDB_ADMIN_USER").unwrap_or_else(|| "whisk_admin".to_owned()),
             password: password.into(),
             view: false,
+            allow_plain_http: false,
             limits: LookupLimits::default(),
         })
+    }
+
+    /// Checks how the password would get there.
+    pub(super) fn check(&self) -> Result<(), InvalidCouchDbConfig> {
+        if leaves_the_installation(&self.url) && !self.allow_plain_http {
+            return Err(InvalidCouchDbConfig::PlainHttp(self.url.clone()));
+        }
+        Ok(())
     }
 }
 
@@ -91,6 +105,25 @@ mod tests {
         ] {
             let variables = [password, ("COUCHDB_SERVICE_HOST", host), ("COUCHDB_SERVICE_PORT", port)];
             assert_eq!(url_of(&variables).ok().as_deref(), Some(url), "{host} {port}");
+        }
+    }
+
+    #[test]
+    fn the_password_crosses_no_foreign_network_in_the_clear_unless_that_is_meant() {
+        for (host, allow_plain_http, good) in [
+            ("couch.example", false, false),
+            ("couch.example", true, true),
+            ("https://couch.example", false, true),
+            ("couchdb", false, true),
+            ("10.96.0.7", false, true),
+        ] {
+            let variable = |name: &str| match name {
+                "COUCHDB_SERVICE_HOST" => Some(host.to_owned()),
+                "COUCHDB_ADMIN_PASSWORD" => Some("p".to_owned()),
+                _ => None,
+            };
+            let config = CouchDbConfig::from_variables(variable).unwrap();
+            assert_eq!(CouchDbConfig { allow_plain_http, ..config }.check().is_ok(), good, "{host}");
         }
     }
 

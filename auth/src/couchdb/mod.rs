@@ -78,8 +78,10 @@ impl CouchDb {
     /// Prepares a client; it connects when the first caller comes.
     ///
     /// # Errors
-    /// When the URL is `https` and the system's certificate authorities can't be read.
+    /// When the URL is `https` and the system's certificate authorities can't be read, or the password
+    /// would cross networks in the clear.
     pub fn new(config: &CouchDbConfig) -> Result<Self, InvalidCouchDbConfig> {
+        config.check()?;
         let limits = config.limits;
         let bounds = Bounds { connect: limits.connect, idle: limits.lookups, answer: limits.answer };
         let http = Http::new(&config.url, None, bounds)?;

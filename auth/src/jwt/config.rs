@@ -6,7 +6,7 @@ use http::Uri;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
 use super::{ClaimPath, InvalidKeys};
-use crate::http_client::TlsError;
+use crate::{http_client::TlsError, plain_http::leaves_the_machine};
 
 /// One issuer.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub enum KeySource {
         ca: Option<Vec<u8>>,
         /// A bearer token that the server wants; the file is read for every question, since it is renewed.
         bearer_token_file: Option<PathBuf>,
+        /// Takes a URL that is plain HTTP to another machine: whoever is on the way can hand out keys.
+        allow_plain_http: bool,
     },
     /// A JWKS in a file, which is read again as a URL is asked again.
     SetFile(PathBuf),
@@ -92,6 +94,12 @@ pub enum InvalidJwtConfig {
     /// The URL isn't one of a web server.
     #[error("jwks_url: {0} is no http or https URL")]
     Url(Uri),
+    /// Keys would come over a network unprotected.
+    #[error(
+        "jwks_url: {0} is plain http, by which whoever is on the way can hand out keys of their own; use https, or \
+         set allow_plain_http = true"
+    )]
+    PlainHttp(Uri),
     /// A file can't be read.
     #[error("{}: can't be read", path.display())]
     Unreadable {
@@ -157,6 +165,9 @@ impl JwtConfig {
             KeySource::Url { url, .. } if !matches!(url.scheme_str(), Some("http" | "https")) => {
                 Err(InvalidJwtConfig::Url(url.clone()))
             }
+            KeySource::Url { url, allow_plain_http: false, .. } if leaves_the_machine(url) => {
+                Err(InvalidJwtConfig::PlainHttp(url.clone()))
+            }
             _ => Ok(algorithms),
         }
     }
@@ -216,7 +227,10 @@ mod tests {
         let no_user = JwtConfig { user_claim: ClaimPath::new(""), ..good() };
         let long = JwtConfig { leeway: Duration::from_secs(301), ..good() };
         let times = KeyTimes { keep: Duration::from_secs(1), ..KeyTimes::default() };
-        let url = KeySource::Url { url: "/jwks".parse().unwrap(), ca: None, bearer_token_file: None };
+        let url = |url: &str, allow_plain_http| {
+            let url = url.parse().unwrap();
+            JwtConfig { keys: KeySource::Url { url, ca: None, bearer_token_file: None, allow_plain_http }, ..good() }
+        };
         for (config, fault) in [
             (no_audience, "audience is empty"),
             (any_audience, "audience is empty"),
@@ -224,10 +238,17 @@ mod tests {
             (no_user, "user_claim is empty"),
             (long, "leeway"),
             (JwtConfig { times, ..good() }, "keep is shorter"),
-            (JwtConfig { keys: url, ..good() }, "no http or https URL"),
+            (url("/jwks", true), "no http or https URL"),
+            (url("http://issuer.example/jwks", false), "allow_plain_http"),
+            (url("http://issuer/jwks", false), "allow_plain_http"),
         ] {
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(fault), "{error}");
+        }
+        for (text, allow_plain_http) in
+            [("http://issuer.example/jwks", true), ("https://issuer.example/jwks", false), ("http://[::1]/jwks", false)]
+        {
+            assert!(url(text, allow_plain_http).check().is_ok(), "{text}");
         }
     }
 }

@@ -159,7 +159,7 @@ impl Keys {
                 jwks.hold(keys);
                 Ok(Self::Set(jwks))
             }
-            KeySource::Url { url, ca, bearer_token_file } => {
+            KeySource::Url { url, ca, bearer_token_file, .. } => {
                 let bounds = Bounds { connect: CONNECT, idle: 1, answer: LONGEST };
                 let http = Box::new(Http::new(url, ca.as_deref(), bounds)?);
                 let (url, bearer_token_file) = (url.clone(), bearer_token_file.clone());

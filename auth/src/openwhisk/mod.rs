@@ -66,8 +66,9 @@ impl OpenWhisk {
     /// Prepares a client; it connects when the first caller comes.
     ///
     /// # Errors
-    /// When the authorities for https can't be read.
+    /// When the authorities for https can't be read, or tokens would cross networks in the clear.
     pub fn new(config: &OpenWhiskConfig) -> Result<Self, InvalidOpenWhiskConfig> {
+        config.check()?;
         let limits = config.limits;
         let bounds = Bounds { connect: limits.connect, idle: limits.lookups, answer: limits.answer };
         let http = Http::new(&config.namespaces, config.ca.as_deref(), bounds)?;

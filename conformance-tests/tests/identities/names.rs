@@ -9,6 +9,8 @@ use super::{
     said,
 };
 
+const PREFIX: &str = "KILN_IDENTITY__OPENWHISK__PREFIX";
+
 /// An issuer of tokens with these lines more.
 fn issuer(name: &str, issuer: &str, set: &std::path::Path, more: &str) -> String {
     format!(
@@ -63,6 +65,17 @@ fn what_could_confuse_two_users_or_two_keys_is_refused_with_the_setting_to_chang
             "can't stand beside",
         ),
         (with(|set| issuer("a", "https://a", set, "prefix = \"a-\"").replace("[\"kiln\"]", "[]")), "audience is empty"),
+        (
+            with(|set| {
+                let file = format!("jwks_file = \"{}\"", set.display());
+                issuer("a", "https://a", set, "prefix = \"a-\"").replace(&file, "jwks_url = \"http://a.example/keys\"")
+            }),
+            "set allow_plain_http = true",
+        ),
+        (
+            idle().set("KILN_IDENTITY__OPENWHISK__API_HOST", "http://w.example").set(PREFIX, "w-").user("devel"),
+            "set allow_plain_http = true",
+        ),
         (idle().user("devel").set("KILN_IDENTITY__OPERATORS", "[\"devel\"]"), "<provider>:<user>"),
         (idle().user("devel").set("KILN_IDENTITY__OPERATORS", "[\"couchdb:devel\"]"), "no provider of that name"),
         (idle().user("devel").set("KILN_IDENTITY__OPERATOR_ROLES", "[\"admin\"]"), "write <provider>:<role>"),

@@ -49,6 +49,9 @@ pub struct CouchDb {
     /// Finds subjects by the view that `kiln identity indexes` makes.
     #[serde(default)]
     pub view: bool,
+    /// Takes a host beyond the installation's own network without TLS.
+    #[serde(default)]
+    pub allow_plain_http: bool,
     /// What its users' names begin with here.
     #[serde(default)]
     pub prefix: Option<String>,
@@ -63,6 +66,9 @@ pub struct CouchDb {
 pub struct OpenWhisk {
     /// `host`, `host:port`, or either behind `http://` or `https://`.
     pub api_host: String,
+    /// Takes an `http://` beyond the installation's own network.
+    #[serde(default)]
+    pub allow_plain_http: bool,
     /// Authorities to trust instead of the system's, PEM.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
@@ -86,6 +92,9 @@ pub struct Jwt {
     /// A set of keys at a URL.
     #[serde(default)]
     pub jwks_url: Option<String>,
+    /// Takes an `http://` to another machine.
+    #[serde(default)]
+    pub allow_plain_http: bool,
     /// Authorities for that URL instead of the system's, PEM.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,

@@ -75,7 +75,7 @@ impl Issuer {
     }
 
     fn provider(&self, times: KeyTimes) -> Jwt {
-        let keys = KeySource::Url { url: self.url.clone(), ca: None, bearer_token_file: None };
+        let keys = KeySource::Url { url: self.url.clone(), ca: None, bearer_token_file: None, allow_plain_http: false };
         Jwt::new(&super::super::JwtConfig { times, ..config(keys, &["ES256"]) }).unwrap()
     }
 }
@@ -206,7 +206,8 @@ async fn a_bearer_token_for_the_server_is_read_for_every_question() {
     let issuer = Issuer::start(&[&signer]).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
-    let keys = KeySource::Url { url: issuer.url.clone(), ca: None, bearer_token_file: Some(path.clone()) };
+    let (url, bearer_token_file) = (issuer.url.clone(), Some(path.clone()));
+    let keys = KeySource::Url { url, ca: None, bearer_token_file, allow_plain_http: false };
     let jwt = Jwt::new(&config(keys, &["ES256"])).unwrap();
     assert!(jwt.keys().await.unwrap_err().to_string().contains("can't be read"));
     for token in ["one", "two"] {
