@@ -71,7 +71,13 @@ impl<'de> Deserialize<'de> for TrustedProxies {
         let network = |text: String| {
             let single = || text.parse::<IpAddr>().map(IpNet::from);
             let read = text.parse::<IpNet>().or_else(|_| single());
-            read.map_err(|_| D::Error::custom(format!("{text:?} is no network such as 10.0.0.0/8, and no address")))
+            let read = read
+                .map_err(|_| D::Error::custom(format!("{text:?} is no network such as 10.0.0.0/8, and no address")))?;
+            if read.prefix_len() == 0 {
+                let fault = "is everybody, and so anybody could call from any address; name the proxies' own networks";
+                return Err(D::Error::custom(format!("{text:?} {fault}")));
+            }
+            Ok(read)
         };
         Vec::<String>::deserialize(from)?.into_iter().map(network).collect::<Result<_, _>>().map(Self)
     }
@@ -165,3 +171,7 @@ mod tests {
         }
     }
 }
+        for everybody in ["0.0.0.0/0", "::/0", "10.0.0.0/0"] {
+            let error = read(&format!("t = [\"10.0.0.0/8\", \"{everybody}\"]")).unwrap_err().to_string();
+            assert!(error.contains("is everybody"), "{error}");
+        }
