@@ -28,6 +28,7 @@ pub struct Peer(pub IpAddr);
 pub struct TrustedProxies(Vec<IpNet>);
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
 impl TrustedProxies {
     /// Believes the proxies of these networks.
@@ -52,6 +53,12 @@ impl TrustedProxies {
             }
         }
         address
+    }
+
+    /// Whether a request says for whom it was passed on, and nobody is believed.
+    #[must_use]
+    pub fn disbelieve(&self, headers: &HeaderMap) -> bool {
+        self.0.is_empty() && (headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED))
     }
 
     /// Who is counted for connections from this peer: nobody for a proxy, behind which many are.
@@ -149,6 +156,21 @@ mod tests {
     }
 
     #[test]
+    fn what_says_for_whom_it_was_passed_on_is_noticed_where_nobody_is_believed() {
+        for (trusted, header, disbelieved) in [
+            (&[][..], "x-forwarded-for", true),
+            (&[], "forwarded", true),
+            (&[], "x-forwarded-proto", false),
+            (&["10.0.0.0/8"], "x-forwarded-for", false),
+        ] {
+            let proxies = TrustedProxies::new(trusted.iter().map(|network: &&str| network.parse().unwrap()).collect());
+            let mut headers = HeaderMap::new();
+            headers.insert(header, HeaderValue::from_static("192.0.2.1"));
+            assert_eq!(proxies.disbelieve(&headers), disbelieved, "{trusted:?} {header}");
+        }
+    }
+
+    #[test]
     fn an_ipv6_caller_is_a_64_and_an_ipv4_caller_an_address() {
         for (one, other, same) in [
             ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true),
@@ -166,12 +188,12 @@ mod tests {
         let read = |text: &str| toml::from_str::<std::collections::BTreeMap<String, TrustedProxies>>(text);
         let good = read(r#"t = ["10.0.0.0/8", "::1", "192.0.2.1"]"#).unwrap();
         assert_eq!(good["t"].0.len(), 3);
+        for everybody in ["0.0.0.0/0", "::/0", "10.0.0.0/0"] {
+            let error = read(&format!("t = [\"10.0.0.0/8\", \"{everybody}\"]")).unwrap_err().to_string();
+            assert!(error.contains("is everybody"), "{error}");
+        }
         for bad in [r#"t = ["10.0.0.0/33"]"#, r#"t = ["proxy.example"]"#, r#"t = "10.0.0.0/8""#, "t = [1]"] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }
 }
-        for everybody in ["0.0.0.0/0", "::/0", "10.0.0.0/0"] {
-            let error = read(&format!("t = [\"10.0.0.0/8\", \"{everybody}\"]")).unwrap_err().to_string();
-            assert!(error.contains("is everybody"), "{error}");
-        }

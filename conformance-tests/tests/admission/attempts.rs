@@ -62,6 +62,19 @@ async fn a_forged_header_neither_frees_its_sender_nor_binds_anybody() {
 }
 
 #[tokio::test]
+async fn that_nobody_is_believed_is_said_once_where_it_matters() {
+    let said =
+        |line: &serde_json::Value| line["level"] == "WARN" && line.to_string().contains("limits.trusted_proxies");
+    for (launch, times) in [(strict(), 1), (behind_a_proxy(), 0)] {
+        let kiln = launch.start().await;
+        for _ in 0..3 {
+            assert_eq!(forwarded(&kiln.client("devel"), BUILDS, &["198.51.100.1"]).await.status, 200);
+        }
+        assert_eq!(kiln.log().iter().filter(|line| said(line)).count(), times, "{:?}", kiln.log());
+    }
+}
+
+#[tokio::test]
 async fn behind_a_trusted_proxy_each_caller_has_an_address() {
     let kiln = behind_a_proxy().start().await;
     for _ in 0..3 {

@@ -4,7 +4,10 @@ mod body;
 
 use std::{
     net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,8 @@ pub enum Class {
 #[derive(Clone, Debug)]
 pub struct Admission {
     proxies: Arc<RwLock<TrustedProxies>>,
+    /// Whether it was said, since the bounds were read, that nobody's word about addresses is believed.
+    said: Arc<AtomicBool>,
     /// Failed attempts to prove who calls, by address.
     pub attempts: Arc<Attempts>,
     /// Callers whom a provider is being asked about.
@@ -88,6 +93,7 @@ impl Admission {
         let at_once = |all, owner| InFlightBounds { all: Places::new(all), owner: Places::new(owner) };
         Self {
             proxies: Arc::new(RwLock::new(limits.trusted_proxies.clone())),
+            said: Arc::default(),
             attempts: Arc::new(Attempts::new(rates.failures)),
             lookups: Questions::new(limits.lookups, limits.lookups_per_address),
             archives: Places::new(limits.archives),
@@ -104,6 +110,7 @@ impl Admission {
     pub fn apply(&self, limits: &Limits) {
         let rates = &limits.rates;
         *self.proxies.write().unwrap_or_else(PoisonError::into_inner) = limits.trusted_proxies.clone();
+        self.said.store(false, Ordering::Relaxed);
         self.attempts.set(rates.failures);
         self.lookups.set(limits.lookups, limits.lookups_per_address);
         self.archives.set(limits.archives);
@@ -144,7 +151,16 @@ impl Admission {
     /// The address that a request comes from.
     #[must_use]
     pub fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        self.proxies.read().unwrap_or_else(PoisonError::into_inner).resolve(peer, headers)
+        let proxies = self.proxies.read().unwrap_or_else(PoisonError::into_inner);
+        let said = || self.said.swap(true, Ordering::Relaxed);
+        if !self.said.load(Ordering::Relaxed) && proxies.disbelieve(headers) && !said() {
+            tracing::warn!(
+                %peer,
+                "a request says for whom it was passed on, and nobody is believed; if {peer} is a proxy of yours, \
+                 all who come through it are limited as one caller until limits.trusted_proxies names it"
+            );
+        }
+        proxies.resolve(peer, headers)
     }
 }
 
