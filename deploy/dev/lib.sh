@@ -86,7 +86,7 @@ stop() {
 
 # sweep <component> <cgroup>: what a killed engine leaves: its own children, steps and containers, mounts.
 sweep() {
-    local dir pid group mount
+    local dir pid group mount deadline
     dir=$(state "$1")
     [[ -d $dir ]] || return 0
     for pid in /proc/[0-9]*; do
@@ -98,7 +98,9 @@ sweep() {
     # Deepest first. What a tenant's step started is known by its cgroup alone.
     find /sys/fs/cgroup -depth -type d \( -path "*/$2" -o -path "*/$2/*" \) 2>/dev/null | while read -r group; do
         for pid in $(<"$group/cgroup.procs"); do kill -KILL "$pid" || true; done
-        until rmdir "$group" || [[ -z $(<"$group/cgroup.procs") ]]; do sleep 0.1; done
+        # Who has been killed is there until the kernel is done with them.
+        deadline=$((SECONDS + 10))
+        until rmdir "$group" || ((SECONDS >= deadline)); do sleep 0.1; done
     done 2>/dev/null
     awk -v dir="$dir/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r mount; do
         umount "$mount" 2>/dev/null || umount --lazy "$mount" || true
