@@ -8,7 +8,7 @@ work_folder() { mktemp -d "$KILN_CACHE/build.$$.XXXXXX"; }
 # go_programs <name> <module> <version> <packages…>: into bin/<name>-<version>.
 # `go install module@version` refuses modules with replace or exclude lines, so the module
 # is built where its own go.mod rules (read-only: releases carry parts of a vendor folder that must not count).
-# GO_STAMP, if set, is a string variable of the program with its value.
+# GO_STAMP, if set, is a string variable of the program with its value. GO_TAGS, GO_LINK and CGO_ENABLED are the toolchain's.
 go_programs() {
     local name=$1 module=$2 version=$3 dest work source
     dest=$KILN_BIN/$name-$version
@@ -20,7 +20,8 @@ go_programs() {
     source=$(cd "$work" && go mod download -json "$module@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') || true
     [[ -n $source ]] || die "the Go module proxy doesn't give $module@$version (go mod download $module@$version says why)"
     cp -r --no-preserve=mode "$source" "$work/src"
-    (cd "$work/src" && CGO_ENABLED=0 nice go build -mod=readonly -trimpath -buildvcs=false -ldflags="-s -w ${GO_STAMP:+-X $GO_STAMP}" -o "$work/bin/" "$@")
+    (cd "$work/src" && CGO_ENABLED=${CGO_ENABLED:-0} nice go build -mod=readonly -trimpath -buildvcs=false -tags="${GO_TAGS:-}" \
+        -ldflags="-s -w ${GO_STAMP:+-X $GO_STAMP} ${GO_LINK:-}" -o "$work/bin/" "$@")
     mkdir -p "$KILN_BIN"
     mv "$work/bin" "$dest"
     rm -rf "$work"
