@@ -7,6 +7,10 @@ BUILDKIT_VERSION=v0.33.1
 # The floor that `probe` accepts.
 BUILDKIT_FLOOR_VERSION=v0.12.5
 CNI_VERSION=v1.9.1
+# The cluster's: what comes from the module k8s.io/kubernetes, etcd and CoreDNS are pinned by cluster-tools/go.mod.
+# runc from 1.2 on maps the ids of a pod's volumes (hostUsers: false); Debian 12's doesn't.
+RUNC_VERSION=v1.4.3
+ROOTLESSKIT_VERSION=v2.3.6
 
 # Debian packages, unpacked beside the system and never installed: a daemon's package would start a service, and
 # Debian's containerd would push out the one of another vendor's Docker. Each is a list of suite=version, tried in
@@ -19,10 +23,12 @@ RUNC_DEB=(bookworm=1.1.5+ds1-1+deb12u1 bookworm=)
 DOCKER_DEB=(sid=28.5.2+dfsg4-5 trixie=)
 DOCKER_CLI_DEB=(sid=28.5.2+dfsg4-5 trixie=)
 CONTAINERD_DEB=(sid=2.1.9+ds1-5 trixie=)
+# Headers and the static library: runc without it takes no seccomp profile.
+LIBSECCOMP_DEB=(bookworm=2.5.4-1+deb12u1 bookworm=)
 BUSYBOX_DEB=(bookworm=1:1.35.0-4+deb12u1+b1 bookworm=)
 
 # Step networks: 10.213.<16 × slot + index>.0/24 on bridge kiln<slot>-<index>. A slot belongs to one state folder, so
 # that two checkouts can have their engines up side by side; 10.213/16 is in nobody's defaults (Docker 172.17–31 and
 # 192.168, k3s 10.42–43, kubeadm 10.96 and 10.244, podman 10.88, BuildKit 10.10).
 NETWORK_PREFIX=10.213
-declare -A NETWORK_INDEX=([buildkitd]=0 [buildkitd-floor]=1 [docker]=2 [docker-containerd]=3)
+declare -A NETWORK_INDEX=([buildkitd]=0 [buildkitd-floor]=1 [docker]=2 [docker-containerd]=3 [cluster]=4 [cluster-pods]=5 [cluster-services]=6)
