@@ -2,11 +2,11 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-unit bench lint fmt clippy doc shell deny engines bases engines-down linux compile
+.PHONY: help demo test test-unit bench lint fmt clippy doc shell deny engines bases engines-down cluster cluster-down linux compile
 
 CARGO ?= cargo
 TEST_ENGINES := registry registry-auth buildkitd buildkitd-floor docker docker-containerd couchdb
-SHELL_SCRIPTS := .ci/run deploy/demo deploy/dev/base deploy/dev/engines deploy/dev/prerequisites conformance-tests/bases/build
+SHELL_SCRIPTS := .ci/run deploy/demo deploy/dev/base deploy/dev/cluster deploy/dev/engines deploy/dev/prerequisites conformance-tests/bases/build
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(HOME)/.cache/kiln/bin/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
@@ -63,6 +63,12 @@ bases: engines
 
 engines-down: ## End the engines that make test brought up
 	deploy/dev/engines down
+
+cluster: linux ## Bring up a Kubernetes of one node; KUBECONFIG: deploy/dev/cluster env
+	deploy/dev/cluster up
+
+cluster-down: ## End it
+	deploy/dev/cluster down
 
 linux:
 	@[ "$$(uname -s)" = Linux ] || { echo 'error: the tests bring up engines that run on Linux alone; elsewhere: make test-unit, make demo' >&2; exit 1; }
