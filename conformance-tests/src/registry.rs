@@ -58,6 +58,19 @@ pub async fn blob(repository: &str, digest: &str) -> bytes::Bytes {
     response.bytes().await.expect("bytes")
 }
 
+/// Whether anything was ever uploaded to a repository, with a tag or without.
+///
+/// # Panics
+/// When the registry doesn't answer.
+#[expect(clippy::expect_used, reason = "a test panics where it fails")]
+pub async fn has_repository(repository: &str) -> bool {
+    // The list begins behind `last`, in the order of bytes.
+    let before = &repository[..repository.len() - 1];
+    let answer = send(client().get(api(&format!("_catalog?n=1&last={before}")))).await;
+    let listed: Value = answer.json().await.expect("a catalogue");
+    listed["repositories"][0] == repository
+}
+
 /// Gives a repository a blob that another one has.
 ///
 /// # Panics

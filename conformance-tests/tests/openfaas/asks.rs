@@ -1,6 +1,6 @@
 //! What an archive may ask for beside its image: no push, platforms, files to be left out.
 
-use std::time::Duration;
+use std::{path::Path, process::Command, time::Duration};
 
 use kiln_conformance_tests::{Engine, kiln::base, registry};
 use serde_json::{Value, json};
@@ -18,21 +18,41 @@ async fn what_is_not_to_be_pushed_is_built_and_nowhere_to_be_found() {
         let kiln = signed_on(engine).start().await;
         let client = kiln.client(USER);
         let dockerfile = format!("FROM {}\nRUN echo ran {}\n", base("waiting"), Uuid::new_v4());
-        let archive = Archive::asking(&dockerfile, &json!({ "skipPush": true }), &[]);
+        let repository = format!("functions/n{}", Uuid::new_v4().simple());
+        let image = format!("{}/{repository}:Latest", kiln_conformance_tests::engine("KILN_TEST_REGISTRY"));
+        let archive = Archive::asking(&dockerfile, &json!({ "Ref": image, "skipPush": true }), &[]);
         let answer = post(&kiln.anonymous(), &archive).await;
         let json = answer.json();
         assert_eq!(answer.status, 200, "{engine:?}: {}", answer.text);
-        assert_eq!((&json["status"], &json["imageName"]), (&json!("success"), &json!(archive.image())), "{engine:?}");
+        assert_eq!((&json["status"], &json["imageName"]), (&json!("success"), &json!(image)), "{engine:?}");
         assert!(log(&answer).contains("ran "), "{engine:?}: {}", answer.text);
-        assert_eq!(registry::digest(&archive.repository, &archive.tag).await, None, "{engine:?}");
+        assert!(!registry::has_repository(&repository).await, "{engine:?}: something was uploaded");
+        assert_eq!(kept(engine, &repository), "", "{engine:?}");
         let builds = client.get("/v1/builds").await.json();
         let build = &builds["builds"][0];
         assert_eq!((&build["state"], &build["digest"]), (&json!("succeeded"), &Value::Null), "{engine:?}: {build}");
+
+        // The same is found where it is pushed.
+        let pushed = Archive::asking(&dockerfile, &json!({ "Ref": image }), &[]);
+        assert_eq!(post(&kiln.anonymous(), &pushed).await.status, 200, "{engine:?}");
+        assert!(registry::has_repository(&repository).await, "{engine:?}");
 
         let fails = Archive::asking(&format!("{dockerfile}RUN exit 3\n"), &json!({ "skipPush": true }), &[]);
         let answer = post(&kiln.anonymous(), &fails).await;
         assert!(answer.status == 500 && answer.text.contains("exit code 3"), "{engine:?}: {}", answer.text);
     }
+}
+
+/// The images of a repository that a Docker Engine has.
+fn kept(engine: Engine, repository: &str) -> String {
+    let ("KILN_ENGINE__DOCKER", host) = engine.variable() else { return String::new() };
+    let docker = Path::new(&kiln_conformance_tests::engine("KILN_DEV_BIN")).join("docker");
+    let reference = format!("reference=*/{repository}");
+    let listed =
+        Command::new(docker).args(["--host", &host, "image", "ls", "--quiet", "--filter", &reference]).output();
+    let listed = listed.expect("docker runs");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    String::from_utf8(listed.stdout).unwrap()
 }
 
 #[tokio::test]

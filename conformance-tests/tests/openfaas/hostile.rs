@@ -26,7 +26,7 @@ fn bounded() -> Launch {
         .set("KILN_OPENFAAS__ENTRIES", bounds::ENTRIES.to_string())
 }
 
-/// Every path below a folder but those of the log, which grow with each request.
+/// Every path below a folder.
 fn files(folder: &Path) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -37,6 +37,13 @@ fn files(folder: &Path) -> BTreeSet<String> {
         }
     }
     all
+}
+
+/// What lies where a path without or with a leading slash would lead.
+fn around() -> BTreeSet<String> {
+    let names =
+        |folder: &str| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().display().to_string());
+    [".", "/"].into_iter().flat_map(names).collect()
 }
 
 /// The most memory that the process has had, bytes.
@@ -68,7 +75,7 @@ async fn every_hostile_archive_is_refused_for_what_is_wrong_with_it_and_leaves_n
     let kiln = bounded().start().await;
     let client = kiln.anonymous();
     healthy(&kiln, &client).await;
-    let (before, memory) = (files(kiln.folder()), peak(&kiln));
+    let (before, elsewhere, memory) = (files(kiln.folder()), around(), peak(&kiln));
     let cases = cases();
     assert!(cases.len() >= 200, "{}", cases.len());
     let mut wrong = Vec::new();
@@ -86,6 +93,7 @@ async fn every_hostile_archive_is_refused_for_what_is_wrong_with_it_and_leaves_n
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(files(kiln.folder()), before, "something lies in the gateway's folder");
+    assert_eq!(around(), elsewhere, "something lies outside");
     assert_eq!(unnamed(&kiln), 0, "a body is kept");
     let grown = peak(&kiln).saturating_sub(memory);
     assert!(grown <= HEADROOM, "{} MiB", grown >> 20);
