@@ -1,12 +1,16 @@
 //! The door on Docker Engines, with either of their stores: what other files here show on a buildkitd.
 
+use std::time::Duration;
+
 use kiln_conformance_tests::{Engine, kiln::base, registry};
+use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Archive, KEY, USER, archive, log, post, signed_on, unsigned};
+use crate::{Archive, KEY, USER, archive, log, post, request, signed_on, unsigned};
 
 const ENGINES: [Engine; 2] = [Engine::Docker, Engine::DockerContainerd];
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn an_archive_becomes_an_image_whose_digest_the_ledger_has() {
@@ -77,5 +81,27 @@ async fn other_tenants_bases_are_not_fetched() {
             let answer = post(&kiln.anonymous(), &Archive::of(&dockerfile)).await;
             assert!(answer.status == 500 && answer.text.contains("may not fetch"), "{engine:?}: {}", answer.text);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_build_whose_caller_goes_away_is_cancelled() {
+    for engine in ENGINES {
+        let mut kiln = signed_on(engine).start().await;
+        let archive = Archive::of(&format!("FROM {}\nRUN echo begun {}; sleep 60\n", base("waiting"), Uuid::new_v4()));
+        let waiting = tokio::spawn(request(&kiln.anonymous(), &archive).send());
+        let accepted = kiln.line(PATIENCE, |line| line["fields"]["what"] == "accept").await;
+        let (client, id) = (kiln.client(USER), accepted["fields"]["build"].as_str().unwrap());
+        let followed = client.request(Method::GET, &format!("/v1/builds/{id}/log?follow=true"));
+        let (mut followed, mut seen) = (followed.send().await.unwrap(), String::new());
+        while !seen.contains("event: stdout") {
+            let chunk = followed.chunk().await.unwrap().expect("the step writes before the log ends");
+            seen.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        waiting.abort();
+        assert!(waiting.await.is_err(), "the connection is gone");
+        let build = client.ended(id).await;
+        assert_eq!((&build["state"], &build["failure"]["reason"]), (&json!("cancelled"), &json!("CancelledByUser")));
+        assert_eq!(registry::digest(&archive.repository, &archive.tag).await, None, "{engine:?}");
     }
 }
