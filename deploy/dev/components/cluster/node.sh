@@ -1,6 +1,9 @@
 # The node: a network and a mount namespace behind a bridge of their own, and a cgroup, by which all that runs there is found.
 # shellcheck shell=bash
 
+# By fixed names the kubelet and containerd look for these; on the node others are mounted over them.
+NODE_FOLDERS=(/var/lib/kubelet /var/lib/cni)
+
 node_address() { printf '%s.2' "$(subnet_of cluster)"; }
 
 # inside <command…>: on the node.
@@ -40,7 +43,7 @@ node_down() {
     # Routes and the node's end go with it.
     network_down cluster
     # A folder that is removed here is unmounted everywhere: not while another cluster has its own there.
-    compgen -G "/sys/class/net/kiln*-${NETWORK_INDEX[cluster]}" >/dev/null || rmdir /var/lib/kubelet 2>/dev/null || true
+    compgen -G "/sys/class/net/kiln*-${NETWORK_INDEX[cluster]}" >/dev/null || rmdir "${NODE_FOLDERS[@]}" 2>/dev/null || true
 }
 
 # Its own address is on the bridge; pods and services are behind it, also for this machine.
@@ -82,11 +85,12 @@ node_registries() {
 node_mounts() {
     local dir mount resolv file
     dir=$(state cluster)
-    mkdir -p "$dir"/{containerd,log,pods,tunables} /var/lib/kubelet
+    mkdir -p "$dir"/{addresses,containerd,log,pods,tunables} "${NODE_FOLDERS[@]}"
     # Copies that would keep others' containers and namespaces alive.
     # shellcheck disable=SC2016  # awk's own fields
     inside awk '$5 != "/" && / - (nsfs|overlay) / { print $5 }' /proc/self/mountinfo | tac | while read -r mount; do inside umount --lazy "$mount"; done
     inside mount --bind "$dir/pods" /var/lib/kubelet
+    inside mount --bind "$dir/addresses" /var/lib/cni
     # Pods' volumes are mounted below it, and some are to be seen by pods as they come.
     inside mount --make-rshared /
     inside mount --bind "$dir/log" /var/log
@@ -111,7 +115,7 @@ node_mounts() {
 }
 
 # The roots of all hierarchies: one with version 2, one per controller before it.
-cgroup_roots() { find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs -printf '%h\n' | awk '$0 == "/sys/fs/cgroup" { print; exit } { print }'; }
+cgroup_roots() { if [[ -e /sys/fs/cgroup/cgroup.procs ]]; then echo /sys/fs/cgroup; else dirname /sys/fs/cgroup/*/cgroup.procs; fi; }
 
 # Processes of the node itself, in one hierarchy: enough to find them, and the others stay the caller's.
 node_cgroup() {
@@ -125,10 +129,12 @@ cgroups_up() {
     for root in $(cgroup_roots); do
         group=$root/$(bridge_of cluster)
         mkdir -p "$group"
-        # With version 2 a controller is handed down level by level; with version 1 CPUs and memory nodes are.
+        # With version 2 a controller is handed down level by level; with version 1 CPUs and memory nodes are. One that
+        # can't be is named by the kubelet if it is needed.
         if [[ $root == /sys/fs/cgroup ]]; then
             for controller in $(<"$root/cgroup.controllers"); do
-                printf '+%s' "$controller" | tee "$root/cgroup.subtree_control" >"$group/cgroup.subtree_control"
+                printf '+%s' "$controller" >"$root/cgroup.subtree_control" || continue
+                printf '+%s' "$controller" >"$group/cgroup.subtree_control"
             done
         fi
         for controller in cpuset.cpus cpuset.mems; do
