@@ -7,6 +7,7 @@ mod follow;
 mod identity;
 mod ledger;
 mod openfaas;
+mod probe;
 mod user;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
@@ -58,6 +59,8 @@ enum Verb {
     /// Look after the keys for OpenFaaS's build secrets
     #[command(subcommand)]
     Openfaas(openfaas::Verb),
+    /// Ask the gateway of this configuration whether it answers
+    Probe(ConfigArgs),
 }
 
 /// Where the configuration lies.
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
             Verb::Doctor(args) => doctor::run(&args).await,
             Verb::Ledger(verb) => ledger::run(verb).await,
             Verb::Openfaas(verb) => openfaas::run(&verb),
+            Verb::Probe(args) => probe::run(&args).await,
         }
     })
 }
