@@ -26,9 +26,19 @@ CONTAINERD_DEB=(sid=2.1.9+ds1-5 trixie=)
 # Headers and the static library: runc without it takes no seccomp profile.
 LIBSECCOMP_DEB=(bookworm=2.5.4-1+deb12u1 bookworm=)
 BUSYBOX_DEB=(bookworm=1:1.35.0-4+deb12u1+b1 bookworm=)
+# Sid's needs a glibc no newer than Docker's does.
+COMPOSE_DEB=(sid=2.40.3-3 trixie=)
+# Of a rootless buildkitd.
+ROOTLESSKIT_DEB=(sid=2.0.2-2+b11 bookworm=)
+UIDMAP_DEB=(bookworm=1:4.13+dfsg1-1+deb12u2 bookworm=)
+
+# What the image of Kiln is made of. A program runs with a glibc that is as new as the one it was linked with, or newer.
+LIBC_DEB=(trixie=2.41-12+deb13u4 trixie=)
+LIBGCC_DEB=(trixie=14.2.0-19 trixie=)
+CA_CERTIFICATES_DEB=(trixie=20250419 trixie=)
 
 # Step networks: 10.213.<16 × slot + index>.0/24 on bridge kiln<slot>-<index>. A slot belongs to one state folder, so
 # that two checkouts can have their engines up side by side; 10.213/16 is in nobody's defaults (Docker 172.17–31 and
 # 192.168, k3s 10.42–43, kubeadm 10.96 and 10.244, podman 10.88, BuildKit 10.10).
 NETWORK_PREFIX=10.213
-declare -A NETWORK_INDEX=([buildkitd]=0 [buildkitd-floor]=1 [docker]=2 [docker-containerd]=3 [cluster]=4 [cluster-pods]=5 [cluster-services]=6)
+declare -A NETWORK_INDEX=([buildkitd]=0 [buildkitd-floor]=1 [docker]=2 [docker-containerd]=3 [cluster]=4 [cluster-pods]=5 [cluster-services]=6 [swarm]=7)
