@@ -2,11 +2,14 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-unit bench lint fmt clippy doc shell deny engines bases engines-down cluster cluster-down linux compile
+.PHONY: help demo image push test test-unit bench lint fmt clippy doc shell deny engines bases engines-down cluster cluster-down linux compile
 
 CARGO ?= cargo
-TEST_ENGINES := registry registry-auth buildkitd buildkitd-floor docker docker-containerd couchdb
-SHELL_SCRIPTS := .ci/run deploy/demo deploy/dev/base deploy/dev/cluster deploy/dev/engines deploy/dev/prerequisites conformance-tests/bases/build
+IMAGE ?= kiln
+TAG ?= latest
+TEST_ENGINES := registry registry-auth buildkitd buildkitd-floor docker docker-containerd swarm couchdb
+SHELL_SCRIPTS := .ci/run deploy/demo deploy/dev/base deploy/dev/cluster deploy/dev/engines deploy/dev/image deploy/dev/prerequisites \
+	deploy/image/build conformance-tests/bases/build
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(HOME)/.cache/kiln/bin/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
@@ -15,6 +18,12 @@ help: ## This list
 
 demo: ## Build an image from a requirements file, pull it anew, run it
 	@deploy/demo
+
+image: linux ## Package the kiln that is built as the container image IMAGE:TAG (Linux)
+	@deploy/image/build $(IMAGE):$(TAG)
+
+push: linux ## Push it to the registry that its name begins with
+	@deploy/image/build $(IMAGE):$(TAG) push
 
 test: linux compile engines bases ## Bring up the real engines and run every test (Linux)
 	@set -e; eval "$$(deploy/dev/engines env)"; set -x; \
