@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"log"
 	"os/exec"
 	"os/signal"
@@ -82,17 +83,22 @@ func run(ctx context.Context, kubeconfig string) error {
 		world.Policies, _ = policies.Lister().List(labels.Everything())
 
 		rules, now := world.Rules(chains)
+		var again <-chan time.Time
 		if rules != written {
 			if err := restore(ctx, rules); err != nil {
-				return err
+				// What holds is what held before; who can't be kept from writing may be gone by then.
+				log.Print(err)
+				again = time.After(time.Second)
+			} else {
+				// What was to be deleted is gone, and isn't asked for again.
+				chains, written = now, rules
 			}
-			// What was to be deleted is gone, and isn't asked for again.
-			chains, written = now, rules
 		}
 
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-again:
 		case <-changed:
 			// A rollout changes many things within moments.
 			time.Sleep(50 * time.Millisecond)
@@ -121,8 +127,7 @@ func restore(ctx context.Context, rules string) error {
 	var said bytes.Buffer
 	command.Stderr = &said
 	if err := command.Run(); err != nil {
-		log.Printf("iptables-restore: %s\n%s", said.String(), rules)
-		return err
+		return fmt.Errorf("iptables-restore: %w: %s\n%s", err, said.String(), rules)
 	}
 	return nil
 }
