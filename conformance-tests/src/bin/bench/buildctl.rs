@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -44,27 +44,30 @@ impl Buildctl {
 
     /// Builds and pushes with this requirements file; returns how long it took until the digest was known.
     pub(crate) async fn build(&self, requirements: &str) -> Result<Duration> {
-        let context = self.0.path();
-        let metadata = context.with_extension("json");
-        fs::write(context.join(".kiln/requirements/requirements.txt"), requirements)?;
-        let image = format!("{}/{OWNER}", engine("KILN_TEST_REGISTRY"));
-        let began = Instant::now();
-        let output = tokio::process::Command::new(PathBuf::from(engine("KILN_DEV_BIN")).join("buildctl"))
-            .args(["--addr", &engine("KILN_TEST_BUILDKIT"), "build", "--progress=quiet", "--frontend=dockerfile.v0"])
-            .args(["--local", &format!("context={}", context.display())])
-            .args(["--local", &format!("dockerfile={}", context.display())])
-            .args(["--output", &format!("type=image,name={image}:buildctl,push=true,oci-mediatypes=true,store=false")])
-            .arg("--metadata-file")
-            .arg(&metadata)
-            .stdin(Stdio::null())
-            .output()
-            .await?;
-        let metadata: Value =
-            serde_json::from_str(&fs::read_to_string(&metadata).unwrap_or_default()).unwrap_or_default();
-        let took = began.elapsed();
-        if !output.status.success() || !metadata["containerimage.digest"].is_string() {
-            return Err(format!("buildctl: {}", String::from_utf8_lossy(&output.stderr)).into());
-        }
-        Ok(took)
+        fs::write(self.0.path().join(".kiln/requirements/requirements.txt"), requirements)?;
+        build(self.0.path(), &format!("{}/{OWNER}:buildctl", engine("KILN_TEST_REGISTRY"))).await
     }
+}
+
+/// Builds and pushes the context of a folder; returns how long it took until the digest was known.
+pub(crate) async fn build(context: &Path, image: &str) -> Result<Duration> {
+    let folder = tempfile::tempdir()?;
+    let metadata = folder.path().join("metadata.json");
+    let began = Instant::now();
+    let output = tokio::process::Command::new(PathBuf::from(engine("KILN_DEV_BIN")).join("buildctl"))
+        .args(["--addr", &engine("KILN_TEST_BUILDKIT"), "build", "--progress=quiet", "--frontend=dockerfile.v0"])
+        .args(["--local", &format!("context={}", context.display())])
+        .args(["--local", &format!("dockerfile={}", context.display())])
+        .args(["--output", &format!("type=image,name={image},push=true,oci-mediatypes=true,store=false")])
+        .arg("--metadata-file")
+        .arg(&metadata)
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    let metadata: Value = serde_json::from_str(&fs::read_to_string(&metadata).unwrap_or_default()).unwrap_or_default();
+    let took = began.elapsed();
+    if !output.status.success() || !metadata["containerimage.digest"].is_string() {
+        return Err(format!("buildctl: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(took)
 }

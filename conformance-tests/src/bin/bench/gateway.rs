@@ -10,10 +10,11 @@ use std::{
 use kiln_conformance_tests::{Engine, Launch};
 use serde_json::Value;
 
-use crate::Result;
+use crate::{Result, openfaas};
 
 /// The owner of all builds.
 pub(crate) const OWNER: &str = "bench";
+const TEMPORARY: &str = "tmp";
 
 /// A running gateway; ends with the value.
 pub(crate) struct Gateway {
@@ -41,6 +42,19 @@ impl Gateway {
         Self::start(Launch::on(Engine::Buildkitd)).await
     }
 
+    /// One on the development buildkitd that takes archives signed with [`openfaas::KEY`].
+    pub(crate) async fn with_openfaas() -> Result<Self> {
+        let launch = Launch::on(Engine::Buildkitd);
+        let (key, temporary) = (launch.folder().join("payload-secret"), launch.folder().join(TEMPORARY));
+        fs::write(&key, openfaas::KEY)?;
+        fs::create_dir(&temporary)?;
+        let launch = launch.set("KILN_OPENFAAS__PAYLOAD_SECRET_FILE", key.display().to_string());
+        let launch = launch.set("TMPDIR", temporary.display().to_string());
+        let at_once = |launch: Launch, key: &str| launch.set(key, openfaas::CALLERS.to_string());
+        let launch = ["KILN_LIMITS__CONCURRENCY", "KILN_LIMITS__RUNNING_PER_OWNER"].into_iter().fold(launch, at_once);
+        Self::start(launch).await
+    }
+
     /// A gateway whose limits nobody meets: not they are measured.
     pub(crate) async fn start(launch: Launch) -> Result<Self> {
         let rate = "{ per_minute = 60000000, burst = 1000000 }";
@@ -58,6 +72,11 @@ impl Gateway {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where files go of which it says no better place.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.folder().join(TEMPORARY)
     }
 
     /// The folder of its files.

@@ -7,6 +7,7 @@ mod disk;
 mod echo;
 mod gateway;
 mod memory;
+mod openfaas;
 mod report;
 mod stack;
 mod stats;
@@ -19,10 +20,11 @@ use gateway::Gateway;
 use report::{Report, Row};
 use tokio::runtime::Builder;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// The argument with which only the stack is measured.
+/// The arguments with which only the stack is measured, or the door of OpenFaaS.
 const STACK_ONLY: &str = "stack";
+const OPENFAAS_ONLY: &str = "openfaas";
 /// How long the gateways are left alone before their memory is looked at, at first and at last.
 const AFTER_START: Duration = Duration::from_secs(3);
 const AFTER_WORK: Duration = Duration::from_secs(60);
@@ -34,6 +36,7 @@ fn main() -> Result<()> {
         Some(memory::CONTEXT_MODE) => measuring()?.block_on(memory::build_large_context()),
         Some(echo::ECHO_MODE) => Builder::new_multi_thread().enable_all().build()?.block_on(echo::serve()),
         Some(STACK_ONLY) => measuring()?.block_on(measure_stack()),
+        Some(OPENFAAS_ONLY) => measuring()?.block_on(measure_openfaas()),
         _ => measuring()?.block_on(measure()),
     }
 }
@@ -47,6 +50,14 @@ async fn measure_stack() -> Result<()> {
     Ok(())
 }
 
+/// What changes with every touch of archives and builds, in two minutes.
+async fn measure_openfaas() -> Result<()> {
+    let mut report = Report::default();
+    openfaas::measure(&mut report).await?;
+    println!("{report}");
+    Ok(())
+}
+
 async fn measure() -> Result<()> {
     let mut report = Report::default();
     let waiting = Gateway::without_engine().await?;
@@ -56,6 +67,7 @@ async fn measure() -> Result<()> {
     stack::measure(&waiting, &mut report).await?;
     let accepted = accept::measure(&waiting, &mut report).await?;
     let built = beside::measure(&building, &mut report).await?;
+    openfaas::measure(&mut report).await?;
     report.add(memory::large_context()?);
     tokens::cold(&mut report).await?;
     tokens::flood(&mut report).await?;
