@@ -20,6 +20,8 @@ const DIGEST_BYTES: usize = 32;
 #[serde(try_from = "String")]
 pub(super) struct KeyHash {
     salt: [u8; SALT_BYTES],
+    /// The salt as the hash takes it: made ready once, for it is asked for with every request.
+    salted: hmac::Key,
     digest: [u8; DIGEST_BYTES],
 }
 
@@ -33,17 +35,29 @@ impl KeyHash {
     pub(super) fn of(key: &SecretString) -> Result<Self, Unspecified> {
         let mut salt = [0; SALT_BYTES];
         rand::fill(&mut salt)?;
-        Ok(Self { salt, digest: digest(&salt, key) })
+        let unhashed = Self::new(salt, [0; DIGEST_BYTES]);
+        Ok(Self { digest: unhashed.hash(key), ..unhashed })
     }
 
     /// A hash to compare with when there is no user; no key is known that has it.
     pub(super) fn nobodys() -> Self {
-        Self { salt: [0; SALT_BYTES], digest: [0; DIGEST_BYTES] }
+        Self::new([0; SALT_BYTES], [0; DIGEST_BYTES])
+    }
+
+    fn new(salt: [u8; SALT_BYTES], digest: [u8; DIGEST_BYTES]) -> Self {
+        Self { salt, salted: hmac::Key::new(hmac::HMAC_SHA256, &salt), digest }
     }
 
     /// Whether it is this key's, in constant time.
     pub(super) fn is_of(&self, key: &SecretString) -> bool {
-        digest(&self.salt, key).ct_eq(&self.digest).into()
+        self.hash(key).ct_eq(&self.digest).into()
+    }
+
+    fn hash(&self, key: &SecretString) -> [u8; DIGEST_BYTES] {
+        let tag = hmac::sign(&self.salted, key.expose_secret().as_bytes());
+        let mut digest = [0; DIGEST_BYTES];
+        digest.copy_from_slice(tag.as_ref());
+        digest
     }
 
     /// As it stands in the file.
@@ -63,7 +77,7 @@ impl TryFrom<String> for KeyHash {
             return Err(invalid);
         };
         match (decode(salt), decode(digest)) {
-            (Some(salt), Some(digest)) => Ok(Self { salt, digest }),
+            (Some(salt), Some(digest)) => Ok(Self::new(salt, digest)),
             _ => Err(invalid),
         }
     }
@@ -71,13 +85,6 @@ impl TryFrom<String> for KeyHash {
 
 fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     BASE64.decode(text).ok()?.try_into().ok()
-}
-
-fn digest(salt: &[u8], key: &SecretString) -> [u8; DIGEST_BYTES] {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, salt), key.expose_secret().as_bytes());
-    let mut digest = [0; DIGEST_BYTES];
-    digest.copy_from_slice(tag.as_ref());
-    digest
 }
 
 #[cfg(test)]
