@@ -1,6 +1,8 @@
 //! Cross-origin answers as the OpenServerless service gives them: every origin, no credentials.
 
-use axum::{Extension, extract::Request, middleware::Next, response::Response};
+use std::convert::Infallible;
+
+use axum::{extract::Request, response::Response};
 use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::doors::Door;
@@ -8,16 +10,26 @@ use crate::doors::Door;
 /// What a preflight is told may be sent.
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
 
-/// Answers preflights, and lets every page read every answer of that door. The others are no business
-/// of pages.
-pub(crate) async fn answer(Extension(door): Extension<Door>, request: Request, next: Next) -> Response {
-    if door != Door::OpenServerless {
-        return next.run(request).await;
-    }
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    let preflight = request.method() == Method::OPTIONS;
-    let mut response = next.run(request).await;
+/// What a page's browser asks.
+pub(crate) struct Asked {
+    preflight: bool,
+    origin: Option<HeaderValue>,
+    headers: Option<HeaderValue>,
+}
+
+/// What a request at that door asks; the others are no business of pages.
+pub(crate) fn asked(request: &Request) -> Option<Asked> {
+    let header = |name| request.headers().get(name).cloned();
+    (Door::noted(request) == Door::OpenServerless).then(|| Asked {
+        preflight: request.method() == Method::OPTIONS,
+        origin: header(header::ORIGIN),
+        headers: header(header::ACCESS_CONTROL_REQUEST_HEADERS),
+    })
+}
+
+/// Answers preflights, and lets every page read every answer of that door.
+pub(crate) fn answer(asked: Option<Asked>, Ok(mut response): Result<Response, Infallible>) -> Response {
+    let Some(Asked { preflight, origin, headers: asked }) = asked else { return response };
     // The routes know no OPTIONS; where the path exists they answer 405 to it.
     let known = preflight && response.status() == StatusCode::METHOD_NOT_ALLOWED;
     if known {

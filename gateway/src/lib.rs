@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod archive;
+mod around;
 pub mod builds;
 pub mod cli;
 pub mod config;

@@ -1,7 +1,7 @@
 //! The one place where errors of the stack become answers, in the dialect of the door.
 
 use axum::{
-    Extension, Json,
+    Json,
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
@@ -25,7 +25,11 @@ struct Public {
 }
 
 /// Answers an error of a layer.
-pub(crate) async fn answer(Extension(door): Extension<Door>, error: BoxError) -> Response {
+pub(crate) fn answer<R: IntoResponse>(door: Door, came: Result<R, BoxError>) -> Response {
+    let error = match came {
+        Ok(response) => return response.into_response(),
+        Err(error) => error,
+    };
     let public = public(&error);
     let mut response = in_dialect(door, public.status, &public.title);
     if let Some(seconds) = public.retry_after {

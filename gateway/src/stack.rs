@@ -1,12 +1,10 @@
 //! The tower stack: what every request passes, outermost first, and why each layer stands where it does.
 
-use std::{net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
-    error_handling::HandleErrorLayer,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    middleware::{self, Next},
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request},
     response::{IntoResponse, Response},
     routing::MethodRouter,
 };
@@ -22,6 +20,7 @@ use tower_http::{
 
 use crate::{
     admission::{Admission, BodyDeadline, Class},
+    around::around,
     cors,
     doors::{
         Door,
@@ -69,7 +68,7 @@ impl Guard {
         route.route_layer(
             ServiceBuilder::new()
                 // Errors of the layers below become answers here, in the door's dialect.
-                .layer(HandleErrorLayer::new(rescue::answer))
+                .layer(around(Door::noted, rescue::answer))
                 // Before any work. It sheds instead of queueing: whoever waits here would only time out
                 // later. A stream holds its place until it ends, one of those that streams have.
                 .layer(InFlight::of_all(at_once.all))
@@ -80,7 +79,7 @@ impl Guard {
                 // By user, so after it; before all that costs more than counting.
                 .layer(RateLimit::layer(self.admission.rates(class)))
                 // What goes wrong from here on is an answer already when the rate's fields are added.
-                .layer(HandleErrorLayer::new(rescue::answer))
+                .layer(around(Door::noted, rescue::answer))
                 // One owner's slow bodies, or streams, are in nobody else's way.
                 .layer(InFlight::of_owner(at_once.owner))
                 // A body that trickles gives its place back before others miss it.
@@ -97,7 +96,7 @@ impl Guard {
         route.route_layer(
             ServiceBuilder::new()
                 // Errors of the layers below become answers here, in the door's dialect.
-                .layer(HandleErrorLayer::new(rescue::answer))
+                .layer(around(Door::noted, rescue::answer))
                 // Before any work, and until the answer's end. There is no deadline for that: it comes
                 // when the build has ended, and builds have deadlines of their own.
                 .layer(InFlight::of_all(at_once.all))
@@ -116,6 +115,7 @@ pub fn public(
     metrics: Metrics,
 ) -> Router {
     let openfaas = openfaas.map_or_else(Router::new, |door| openfaas::routes(door, guard));
+    let admission = guard.admission.clone();
     Router::new()
         .merge(openfaas)
         .merge(openserverless::routes(openserverless, guard))
@@ -136,12 +136,13 @@ pub fn public(
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
                 // Before whatever may fail, so that errors are answered in the right dialect, and lines
                 // say where from.
-                .layer(middleware::from_fn_with_state(guard.admission.clone(), arrive))
-                .layer(middleware::from_fn_with_state(metrics, count))
+                .map_request(move |request| arrive(&admission, request))
+                .layer(around(Door::noted, move |door, answer| count(&metrics, door, answer)))
                 // A bug in a handler costs one request, not the connection.
-                .layer(middleware::from_fn(survive))
+                .layer(around(Door::noted, survive))
+                .map_future(caught)
                 // Above the guard: a preflight carries no credential.
-                .layer(middleware::from_fn(cors::answer)),
+                .layer(around(cors::asked, cors::answer)),
         )
 }
 
@@ -160,35 +161,41 @@ fn without_odd_id<B>(mut request: http::Request<B>) -> http::Request<B> {
 }
 
 /// Notes the door, and where the request comes from.
-async fn arrive(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
+fn arrive(admission: &Admission, mut request: Request) -> Request {
     let door = Door::of(request.uri());
     // Nobody's address, should a listener ever not say: those callers share one.
     let peer = request.extensions().get().copied().unwrap_or(Peer(Ipv4Addr::UNSPECIFIED.into()));
     let from = admission.address(peer.0, request.headers());
     request.extensions_mut().insert(door);
     request.extensions_mut().insert(Origin { from, door: door.as_str() });
-    next.run(request).await
+    request
 }
 
 /// Counts the answer.
-async fn count(
-    State(metrics): State<Metrics>,
-    Extension(door): Extension<Door>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
+fn count(metrics: &Metrics, door: Door, Ok(response): Result<Response, Infallible>) -> Response {
     metrics.answered(door.as_str(), response.status().as_u16());
     response
 }
 
-/// Answers a panic in the door's dialect. The panic itself is on standard error already.
-async fn survive(Extension(door): Extension<Door>, request: Request, next: Next) -> Response {
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    answer.unwrap_or_else(|_| {
+/// A handler panicked; what it said is on standard error already.
+struct Panicked;
+
+async fn caught(answer: impl Future<Output = Result<Response, Infallible>>) -> Result<Response, Panicked> {
+    AssertUnwindSafe(answer).catch_unwind().await.map(|Ok(response)| response).map_err(|_| Panicked)
+}
+
+/// Answers a panic in the door's dialect.
+fn survive(door: Door, answer: Result<Response, Panicked>) -> Response {
+    answer.unwrap_or_else(|Panicked| {
         tracing::error!("a handler panicked");
         rescue::in_dialect(door, StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
     })
+}
+
+impl From<Infallible> for Panicked {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 async fn unknown_path(request: Request) -> Response {
@@ -203,7 +210,7 @@ fn span(request: &Request) -> tracing::Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     // The route instead of the path: paths hold ids, and clients put odd things into them.
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
-    tracing::info_span!("request", id, method = %request.method(), route)
+    tracing::info_span!("request", id, method = request.method().as_str(), route)
 }
 
 #[cfg(test)]
@@ -241,7 +248,8 @@ mod tests {
         }
         for (path, kind) in [("/v1/x", "application/problem+json"), ("/system/x", "application/json")] {
             let door = Door::of(&path.parse().unwrap());
-            let router = Router::new().route(path, get(broken)).layer(middleware::from_fn(survive));
+            let survives = ServiceBuilder::new().layer(around(Door::noted, survive)).map_future(caught);
+            let router = Router::new().route(path, get(broken)).layer(survives);
             let request = Request::builder().uri(path).extension(door).body(body::Body::empty()).unwrap();
             let answer = router.oneshot(request).await.unwrap();
             assert_eq!(

@@ -40,6 +40,12 @@ impl Door {
         }
     }
 
+    /// The one that was noted when the request arrived.
+    #[must_use]
+    pub fn noted<B>(request: &http::Request<B>) -> Self {
+        request.extensions().get().copied().unwrap_or(Self::Plain)
+    }
+
     /// The word in metrics and audit lines.
     #[must_use]
     pub fn as_str(self) -> &'static str {
