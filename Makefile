@@ -34,7 +34,7 @@ test: linux compile engines bases ## Bring up the real engines and run every tes
 test-unit: compile ## Run the tests that need no engine
 	$(CARGO) test --locked --workspace --lib --bins
 
-bench: linux compile ## Measure the figures of the README beside their bounds (Linux, six minutes after compiling)
+bench: linux compile ## Measure the figures of the README beside their bounds (Linux, ten minutes after compiling)
 	deploy/dev/engines up registry buildkitd couchdb
 	@set -e; eval "$$(deploy/dev/engines env)"; set -x; \
 	conformance-tests/bases/build slow; \
