@@ -2,20 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
     process::{Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use kiln_conformance_tests::{engine, kiln::program};
 use tempfile::TempDir;
 
 use crate::guide::{Guide, root};
-
-/// The guides have the same ports and names.
-static ENGINE: Mutex<()> = Mutex::new(());
 
 /// How long a guide may take, seconds.
 const TYPED_WITHIN: &str = "240";
@@ -36,13 +32,15 @@ docker image prune --force
 /// A shell in the repository's root, with an engine to itself.
 pub(crate) struct Shell {
     folder: TempDir,
-    _alone: MutexGuard<'static, ()>,
+    /// Locked: the guides have the same ports and names, and a second checkout may use the same engine.
+    _alone: File,
 }
 
 impl Shell {
     /// Waits for the engine, and empties it.
     pub(crate) fn open() -> Self {
-        let alone = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = File::create(Path::new(&engine("KILN_DEV_BIN")).with_file_name("swarm.lock")).unwrap();
+        alone.lock().unwrap();
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("docker/cli-plugins")).unwrap();
         let compose = Path::new(&engine("KILN_DEV_BIN")).join("docker-compose");
