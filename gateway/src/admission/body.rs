@@ -8,10 +8,10 @@ use std::{
 };
 
 use axum::{body::Body, extract::Request};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::{BoxError, Layer, Service, layer::layer_fn};
 
 /// Ends a request whose body isn't there in time, with a [`BodyLate`], boxed. How long the answer
@@ -20,6 +20,13 @@ use tower::{BoxError, Layer, Service, layer::layer_fn};
 pub struct BodyDeadline<S> {
     inner: S,
     within: Duration,
+}
+
+/// A body that fires its guard when it is dropped. It says how long it is, so that one that is too long
+/// is refused before it is sent.
+struct Guarded {
+    body: Body,
+    _guard: DropGuard,
 }
 
 /// The body wasn't there in time.
@@ -56,12 +63,7 @@ where
         // Whoever reads the body drops it at its end, and whoever doesn't want it drops it at once.
         let arrived = CancellationToken::new();
         let guard = arrived.clone().drop_guard();
-        let answer = self.inner.call(request.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                let _held = &guard;
-                frame
-            }))
-        }));
+        let answer = self.inner.call(request.map(|body| Body::new(Guarded { body, _guard: guard })));
         let within = self.within;
         Box::pin(async move {
             let mut answer = pin!(answer);
@@ -73,11 +75,29 @@ where
     }
 }
 
+impl http_body::Body for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
     use futures_util::stream;
+    use http_body_util::BodyExt as _;
     use tokio::time::{Instant, sleep};
     use tower::{ServiceExt as _, service_fn};
 
@@ -107,5 +127,13 @@ mod tests {
         let begun = Instant::now();
         assert!(send(Duration::from_millis(1100)).await.unwrap_err().is::<BodyLate>());
         assert_eq!(begun.elapsed(), WITHIN);
+    }
+
+    #[tokio::test]
+    async fn how_long_a_body_is_shows_before_it_is_read() {
+        let looks = service_fn(async |request: Request| Ok::<_, axum::Error>(request.body().size_hint().exact()));
+        let request = Request::new(Body::from("ten bytes!"));
+        let seen = BodyDeadline::layer(WITHIN).layer(looks).oneshot(request).await.unwrap();
+        assert_eq!(seen, Some(10));
     }
 }
