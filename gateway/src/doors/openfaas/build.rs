@@ -33,22 +33,27 @@ pub(super) async fn build(
         Ok(received) => received,
         Err(fault) => return signed.unwrap_or_default().fault(&fault),
     };
+    // Only the newer builder's clients know lines.
+    let lines = |dialect| dialect == Dialect::Pro && ndjson::wanted(&head.headers);
     let package = match request::package(spooled).await {
         Ok(package) => package,
-        Err(fault) => return signed.unwrap_or_default().fault(&fault),
+        Err(fault) => {
+            // Who sent no signature asks for lines, or gives nothing away.
+            let dialect = signed.unwrap_or(if lines(Dialect::Pro) { Dialect::Pro } else { Dialect::default() });
+            return unbuildable(dialect, lines(dialect), &fault);
+        }
     };
     let dialect = signed.unwrap_or_else(|| Dialect::of_package(&package));
     let request = match request::read(&door, &identity, origin, package).await {
         Ok(request) => request,
-        Err(fault) => return dialect.fault(&fault),
+        Err(fault) => return unbuildable(dialect, lines(dialect), &fault),
     };
     // From here on the build ends with this future, which the server drops when the caller goes.
     let mut attached = match door.builds.attach(request.submission, request.context).await {
         Ok(attached) => attached,
         Err(error) => return dialect.fault(&refused(&error)),
     };
-    // Of-builder's clients know no lines.
-    if dialect == Dialect::Pro && ndjson::wanted(&head.headers) {
+    if lines(dialect) {
         return ndjson::answer(attached, request.image, begun).await;
     }
     match attached.ended().await {
@@ -96,6 +101,12 @@ async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> R
         .admit(identity.user(), Some(origin))
         .map_err(|exceeded| Fault::busy(StatusCode::TOO_MANY_REQUESTS, exceeded.to_string(), exceeded.retry_after()))?;
     Ok((spooled, identity))
+}
+
+/// The answer about an archive that its sender has to change. Clients that read lines show nothing but
+/// the number of a status that isn't 200, so to them it is said in a line.
+fn unbuildable(dialect: Dialect, lines: bool, fault: &Fault) -> Response {
+    if lines && fault.status.is_client_error() { ndjson::refusal(fault) } else { dialect.fault(fault) }
 }
 
 fn unreceived(error: &ReceiveError) -> Fault {

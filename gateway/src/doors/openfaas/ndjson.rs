@@ -59,9 +59,28 @@ pub(super) async fn answer(attached: Attached, image: String, begun: Instant) ->
     let lines = stream::unfold(streamed, |mut streamed| async {
         Some((Ok::<_, Infallible>(streamed.line().await?), streamed))
     });
-    let mut response = Response::new(Body::from_stream(lines));
+    respond(Body::from_stream(lines))
+}
+
+/// The answer about an archive that became no build: its last line, at once.
+pub(super) fn refusal(fault: &Fault) -> Response {
+    respond(Body::from(failed("", &fault.text, Duration::ZERO)))
+}
+
+fn respond(body: Body) -> Response {
+    let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     response
+}
+
+/// The line that clients decide by: they know `failed`, and no other word, for what isn't a success.
+fn failed(image: &str, text: &str, took: Duration) -> String {
+    let error = quoted(pieces(text).next().unwrap_or_default());
+    format!("{{\"image\":{},\"status\":\"failed\",\"error\":{error},{}}}\n", quoted(image), duration(took))
+}
+
+fn duration(took: Duration) -> String {
+    format!("\"duration\":{:.3}", took.as_secs_f64())
 }
 
 impl Streamed {
@@ -96,10 +115,10 @@ impl Streamed {
 
     fn progress(&self, line: Option<&str>) -> Bytes {
         let log = line.map_or_else(String::new, |line| format!(r#""log":[{}],"#, quoted(line)));
-        format!("{{{log}\"status\":\"in_progress\",{}}}\n", self.duration()).into()
+        format!("{{{log}\"status\":\"in_progress\",{}}}\n", duration(self.begun.elapsed())).into()
     }
 
-    /// The line that clients decide by: they know `failed`, and no other word, for what isn't a success.
+    /// What became of the build.
     async fn last(&mut self) -> Bytes {
         let ended = match self.attached.ended().await {
             Ok(Some(build)) => outcome(&build),
@@ -109,19 +128,14 @@ impl Streamed {
                 (status, text)
             }
         };
-        let (image, duration) = (quoted(&self.image), self.duration());
-        let line = match ended {
-            (StatusCode::OK, _) => format!("{{\"image\":{image},\"status\":\"success\",{duration}}}\n"),
-            (_, text) => {
-                let text = pieces(&text).next().unwrap_or_default();
-                format!("{{\"image\":{image},\"status\":\"failed\",\"error\":{},{duration}}}\n", quoted(text))
+        let took = self.begun.elapsed();
+        match ended {
+            (StatusCode::OK, _) => {
+                let image = quoted(&self.image);
+                format!("{{\"image\":{image},\"status\":\"success\",{}}}\n", duration(took)).into()
             }
-        };
-        line.into()
-    }
-
-    fn duration(&self) -> String {
-        format!("\"duration\":{:.3}", self.begun.elapsed().as_secs_f64())
+            (_, text) => failed(&self.image, &text, took).into(),
+        }
     }
 }
 
