@@ -2,14 +2,14 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo image push test test-unit bench lint fmt clippy doc shell deny engines bases engines-down cluster cluster-down linux compile
+.PHONY: help demo image push test test-unit bench lint fmt clippy doc shell deny engines bases clients engines-down cluster cluster-down linux compile
 
 CARGO ?= cargo
 IMAGE ?= kiln
 TAG ?= latest
 TEST_ENGINES := registry registry-auth buildkitd buildkitd-floor docker docker-containerd swarm couchdb
 SHELL_SCRIPTS := .ci/run deploy/demo deploy/dev/base deploy/dev/cluster deploy/dev/engines deploy/dev/image deploy/dev/prerequisites \
-	deploy/image/build conformance-tests/bases/build
+	deploy/image/build conformance-tests/bases/build conformance-tests/clients/fetch
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(HOME)/.cache/kiln/bin/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
@@ -25,7 +25,7 @@ image: linux ## Package the kiln that is built as the container image IMAGE:TAG 
 push: linux ## Push it to the registry that its name begins with
 	@deploy/image/build $(IMAGE):$(TAG) push
 
-test: linux compile engines bases ## Bring up the real engines and run every test (Linux)
+test: linux compile engines bases clients ## Bring up the real engines and run every test (Linux)
 	@set -e; eval "$$(deploy/dev/engines env)"; set -x; \
 	$(CARGO) build --locked --package kiln-gateway; \
 	$(CARGO) test --locked --workspace --no-fail-fast
@@ -69,6 +69,9 @@ engines: linux
 
 bases: engines
 	eval "$$(deploy/dev/engines env)"; conformance-tests/bases/build
+
+clients: engines
+	conformance-tests/clients/fetch
 
 engines-down: ## End the engines that make test brought up
 	deploy/dev/engines down
