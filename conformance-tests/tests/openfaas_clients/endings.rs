@@ -1,0 +1,96 @@
+//! What the clients see when the gateway goes, and the gateway when a client does.
+
+use std::{future::Future, time::Duration};
+
+use kiln_conformance_tests::{Client, Engine};
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    USER,
+    image::Image,
+    program::{ended, start},
+    project::{Stack, lasts},
+    sdk::publish,
+    signed,
+};
+
+/// From a client's end to its build's.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until the step of [`lasts`] runs; gives the build's id.
+async fn in_its_step(client: &Client) -> String {
+    until(|| async {
+        let builds = client.get("/v1/builds").await.json();
+        let id = builds["builds"][0]["id"].as_str()?.to_owned();
+        let begun = client.log(&id).await.iter().any(|(kind, text)| kind == "stdout" && text.contains("begun"));
+        begun.then_some(id)
+    })
+    .await
+}
+
+async fn until<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(PATIENCE, found).await.expect("it happens")
+}
+
+/// A stream that only ended would be a success to faas-cli.
+#[tokio::test]
+async fn a_gateway_that_stops_tells_its_clients_so() {
+    for (more, error) in [(&[][..], "the gateway stopped before the build had ended"), (&["-sync"], "status code 503")]
+    {
+        let kiln = signed(Engine::Buildkitd).set("KILN_LIMITS__DRAIN", "0s").start().await;
+        let image = Image::new();
+        let stack = Stack::of(&image, &lasts());
+        let client = start(&mut publish(&kiln, stack.path(), more));
+        in_its_step(&kiln.client(USER)).await;
+        let (status, _) = kiln.stop().await;
+        assert_eq!(status, Some(0));
+        let ended = ended(client).await;
+        assert!(ended.status == Some(1) && ended.outcome().error.contains(error), "{ended:?}");
+        assert_eq!(image.digest().await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_killed_is_an_error_to_its_clients() {
+    for more in [&[][..], &["-sync"]] {
+        let kiln = signed(Engine::Buildkitd).start().await;
+        let stack = Stack::of(&Image::new(), &lasts());
+        let client = start(&mut publish(&kiln, stack.path(), more));
+        in_its_step(&kiln.client(USER)).await;
+        kiln.kill().await;
+        let ended = ended(client).await;
+        assert!(ended.outcome().status != "success", "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_killed_takes_its_build_along() {
+    for more in [&[][..], &["-sync"]] {
+        let kiln = signed(Engine::Buildkitd).start().await;
+        let (image, client) = (Image::new(), kiln.client(USER));
+        let stack = Stack::of(&image, &lasts());
+        let mut publishing = start(&mut publish(&kiln, stack.path(), more));
+        let id = in_its_step(&client).await;
+        publishing.kill().await.unwrap();
+        let gone = Instant::now();
+        let build = client.ended(&id).await;
+        assert_eq!(
+            (&build["state"], &build["failure"]["reason"]),
+            (&json!("cancelled"), &json!("CancelledByUser")),
+            "{more:?}"
+        );
+        assert!(gone.elapsed() <= CANCELLED_WITHIN, "{more:?}: {:?}", gone.elapsed());
+        assert_eq!(image.digest().await, None);
+    }
+}
