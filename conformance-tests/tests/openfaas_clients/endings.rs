@@ -61,6 +61,26 @@ async fn a_gateway_that_stops_tells_its_clients_so() {
     }
 }
 
+/// The same holds of whatever else ends a build before its time.
+#[tokio::test]
+async fn a_build_that_is_cancelled_or_takes_too_long_is_a_failure_to_its_client() {
+    for (deadline, error) in [("30m", "cancelled the build"), ("3s", "took longer than the 3 s")] {
+        let kiln = signed(Engine::Buildkitd).set("KILN_LIMITS__DEADLINE", deadline).start().await;
+        let client = kiln.client(USER);
+        let stack = Stack::of(&Image::new(), &lasts());
+        let publishing = start(&mut publish(&kiln, stack.path(), &[]));
+        let id = in_its_step(&client).await;
+        if deadline == "30m" {
+            let cancelled = client.post(&format!("/v1/builds/{id}/cancel"), &json!({})).await;
+            assert!(cancelled.status.is_success(), "{}", cancelled.text);
+        }
+        let ended = ended(publishing).await;
+        let outcome = ended.outcome();
+        assert_eq!((ended.status, outcome.status.as_str()), (Some(1), "failed"), "{ended:?}");
+        assert!(outcome.error.contains(error), "{}", outcome.error);
+    }
+}
+
 #[tokio::test]
 async fn a_gateway_that_is_killed_is_an_error_to_its_clients() {
     for more in [&[][..], &["-sync"]] {

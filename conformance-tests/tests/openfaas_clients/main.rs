@@ -13,6 +13,7 @@ mod program;
 mod project;
 mod python;
 mod sdk;
+mod sealed;
 
 use kiln_conformance_tests::{Engine, Launch};
 

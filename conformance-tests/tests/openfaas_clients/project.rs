@@ -93,6 +93,13 @@ impl Stack {
         self.with(name, image, "shell", &json!({}))
     }
 
+    /// With a secret for a function's build.
+    pub(crate) fn secret(mut self, function: &str, id: &str, value: &str) -> Self {
+        write(self.path(), id, value);
+        self.functions[function]["build_secrets"] = json!({ id: id });
+        self.save()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -101,6 +108,10 @@ impl Stack {
         let function =
             json!({ "lang": lang, "handler": format!("./{name}"), "image": image.name(), "build_args": build_args });
         self.functions.insert(name.to_owned(), function);
+        self.save()
+    }
+
+    fn save(self) -> Self {
         // JSON is YAML, too.
         let provider = json!({ "name": "openfaas", "gateway": "http://127.0.0.1:8080" });
         let stack = json!({ "version": "1.0", "provider": provider, "functions": self.functions });

@@ -25,7 +25,8 @@ pub(crate) fn publish(kiln: &Kiln, stack: &Path, more: &[&str]) -> Command {
     command
 }
 
-async fn published(kiln: &Kiln, stack: &Stack, more: &[&str]) -> Ended {
+/// Publishes a stack.
+pub(crate) async fn published(kiln: &Kiln, stack: &Stack, more: &[&str]) -> Ended {
     run(&mut publish(kiln, stack.path(), more)).await
 }
 
