@@ -20,6 +20,14 @@ pub struct Origin {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer(pub IpAddr);
 
+impl Origin {
+    /// Whom limits count this as: an IPv4 address, or the /64 that an IPv6 host has to itself.
+    #[must_use]
+    pub fn network(self) -> IpAddr {
+        network(self.from)
+    }
+}
+
 /// The networks whose word about a caller's address is believed. None unless configured.
 ///
 /// Only `X-Forwarded-For` is read, which every proxy in use writes; `Forwarded` (RFC 7239) is not,

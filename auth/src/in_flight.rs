@@ -30,11 +30,12 @@ struct Shared<K> {
     taken: Mutex<HashMap<K, usize>>,
 }
 
-/// A taken place; given back when dropped.
+/// A taken place, or as many as it has become; given back when dropped.
 #[derive(Debug)]
 pub struct Place<K: Eq + Hash = ()> {
     places: Places<K>,
     key: K,
+    held: usize,
 }
 
 /// There is no place.
@@ -82,14 +83,21 @@ impl<K: Eq + Hash + Clone> Places<K> {
     /// Takes a place, if there is one.
     #[must_use]
     pub fn take(&self, key: K) -> Option<Place<K>> {
+        let mut place = self.none(key);
+        place.grow(1).then_some(place)
+    }
+
+    /// Takes no place yet, for whoever learns only later how many it needs.
+    #[must_use]
+    pub fn none(&self, key: K) -> Place<K> {
+        Place { places: self.clone(), key, held: 0 }
+    }
+
+    /// How many places are left for a key.
+    #[must_use]
+    pub fn left(&self, key: &K) -> usize {
         let most = self.0.most.load(Ordering::Relaxed);
-        let mut taken = self.taken();
-        let count = taken.get(&key).copied().unwrap_or(0);
-        if count >= most {
-            return None;
-        }
-        taken.insert(key.clone(), count + 1);
-        Some(Place { places: self.clone(), key })
+        most.saturating_sub(self.taken().get(key).copied().unwrap_or(0))
     }
 }
 
@@ -99,11 +107,36 @@ impl<K> Places<K> {
     }
 }
 
+// === impl Place ===
+
+impl<K: Eq + Hash + Clone> Place<K> {
+    /// Takes so many more; whether there were as many.
+    #[must_use]
+    pub fn grow(&mut self, more: usize) -> bool {
+        let most = self.places.0.most.load(Ordering::Relaxed);
+        let mut taken = self.places.taken();
+        let count = taken.get(&self.key).copied().unwrap_or(0);
+        let Some(count) = count.checked_add(more).filter(|count| *count <= most) else { return false };
+        // A key that holds nothing has no entry.
+        if count > 0 {
+            taken.insert(self.key.clone(), count);
+        }
+        self.held += more;
+        true
+    }
+
+    /// An answer that gives the place back at the end of its body.
+    #[must_use]
+    pub fn until_sent<B>(self, answer: Response<B>) -> Response<Held<B, K>> {
+        answer.map(|body| Held { body, place: Some(self) })
+    }
+}
+
 impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
         if let Some(count) = taken.get_mut(&self.key) {
-            *count -= 1;
+            *count = count.saturating_sub(self.held);
             if *count == 0 {
                 taken.remove(&self.key);
             }
@@ -151,7 +184,7 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await.map_err(Into::into)?;
-            Ok(answer.map(|body| Held { body, place: Some(place) }))
+            Ok(place.until_sent(answer))
         })
     }
 }
@@ -220,6 +253,21 @@ mod tests {
         drop(dropped);
         assert!(send(&places, "devel").await.is_ok());
         assert!(places.taken().is_empty(), "nobody's place holds no memory");
+    }
+
+    #[test]
+    fn a_place_grows_as_far_as_there_is_room_and_gives_all_of_it_back() {
+        let places = Places::new(10);
+        let mut first = places.none("a");
+        assert!(places.taken().is_empty(), "nothing is held yet");
+        assert!(first.grow(4) && first.grow(4) && !first.grow(3) && !first.grow(usize::MAX));
+        assert_eq!((places.left(&"a"), places.left(&"b")), (2, 10));
+        let mut second = places.none("a");
+        assert!(second.grow(2) && !second.grow(1));
+        drop(first);
+        assert_eq!(places.left(&"a"), 8);
+        drop(second);
+        assert!(places.taken().is_empty());
     }
 
     #[test]

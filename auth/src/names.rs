@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::{Asker, Credential, Identity, IdentityProvider, Refusal, UserName};
 
 /// How a provider's users are named: its own names, behind a prefix if it has one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Naming {
     prefix: Option<String>,
     /// The others' prefixes, with which no name of this one may begin.
@@ -33,6 +33,11 @@ pub enum InvalidNaming {
     #[error("{0} can't begin a user name: a-z, 0-9 and single separators (. _ -) between them")]
     Prefix(String),
 }
+
+/// A user of a provider can't have a name here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misnamed(&'static str);
 
 /// A provider whose users are named as configuration says.
 pub struct Named {
@@ -73,16 +78,23 @@ impl Naming {
         Ok(providers.iter().map(naming).collect())
     }
 
+    /// The name here of a user whom the provider calls `user`.
+    ///
+    /// # Errors
+    /// When it could be another provider's user, or is too long.
+    pub fn user(&self, user: &UserName) -> Result<UserName, Misnamed> {
+        if self.reserved.iter().any(|prefix| user.as_str().starts_with(prefix)) {
+            return Err(Misnamed("the user's name begins with another provider's prefix"));
+        }
+        let Some(prefix) = &self.prefix else { return Ok(user.clone()) };
+        UserName::parse(&format!("{prefix}{user}"))
+            .map_err(|_| Misnamed("the user's name with its prefix is too long for a repository"))
+    }
+
     /// The identity under the name that it has here.
     fn name(&self, identity: Identity) -> Result<Identity, Refusal> {
-        let user = identity.user().as_str();
-        if self.reserved.iter().any(|prefix| user.starts_with(prefix)) {
-            return Err(Refusal::Rejected("the user's name begins with another provider's prefix"));
-        }
-        let Some(prefix) = &self.prefix else { return Ok(identity) };
-        let user = UserName::parse(&format!("{prefix}{user}"))
-            .map_err(|_| Refusal::Rejected("the user's name with its prefix is too long for a repository"))?;
-        Ok(identity.renamed(user))
+        let user = self.user(identity.user()).map_err(|Misnamed(reason)| Refusal::Rejected(reason))?;
+        Ok(if user == *identity.user() { identity } else { identity.renamed(user) })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who may sign bodies, and the files that hold their keys.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -34,7 +34,7 @@ pub struct Signer {
 pub struct Keyring {
     domain: Option<String>,
     default: Vec<Signer>,
-    tenants: HashMap<String, Signer>,
+    tenants: BTreeMap<String, Signer>,
 }
 
 /// The keys that may have signed one request, as their files hold them now.
@@ -59,7 +59,7 @@ pub enum InvalidKeyring {
 
 /// Nobody has that name; the body needn't be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no tenant of that name signs here: check the host name, or X-Kiln-Key-Id")]
+#[error("no such tenant signs here: check the host name, or X-Kiln-Key-Id")]
 pub struct UnknownTenant;
 
 /// A key can't be had: the installation's fault, not the caller's.
@@ -94,7 +94,7 @@ impl Keyring {
         tenants: impl IntoIterator<Item = (String, Signer)>,
     ) -> Result<Self, InvalidKeyring> {
         bounded("the default", &default)?;
-        let mut by_name = HashMap::new();
+        let mut by_name = BTreeMap::new();
         for (name, signer) in tenants {
             if !is_label(&name) {
                 return Err(InvalidKeyring::Tenant(name));
@@ -108,14 +108,20 @@ impl Keyring {
         Ok(Self { domain, default, tenants: by_name })
     }
 
+    /// Everybody who signs: the default signers without a name, then the tenants.
+    pub fn iter(&self) -> impl Iterator<Item = (Option<&str>, &Signer)> {
+        let default = self.default.iter().map(|signer| (None, signer));
+        default.chain(self.tenants.iter().map(|(name, signer)| (Some(name.as_str()), signer)))
+    }
+
     /// Who may have signed a request that was sent to `host` (with or without a port) and has this
     /// `X-Kiln-Key-Id`. The host name goes before: it is all that faas-cli lets its user choose.
     ///
     /// # Errors
-    /// When it names somebody who isn't here.
+    /// When it names somebody who isn't here, or nobody and there is no default.
     pub fn signers(&self, host: Option<&str>, key_id: Option<&str>) -> Result<&[Signer], UnknownTenant> {
         let Some(name) = host.and_then(|host| self.tenant_of(host)).or_else(|| key_id.map(str::to_owned)) else {
-            return Ok(&self.default);
+            return if self.default.is_empty() { Err(UnknownTenant) } else { Ok(&self.default) };
         };
         self.tenants.get(&name).map(std::slice::from_ref).ok_or(UnknownTenant)
     }
@@ -169,6 +175,12 @@ impl Keys {
             }
         }
         Ok(Self(keys))
+    }
+
+    /// How many there are: fewer than files where some are missing.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// Begins to check a body.

@@ -131,6 +131,9 @@ fn a_tenant_is_named_by_host_before_key_id_and_an_unknown_one_is_refused() {
         let user = keyring.signers(host, key_id).ok().map(|signers| signers[0].user.as_str());
         assert_eq!(user, expected, "{host:?}, {key_id:?}");
     }
+    let tenants_alone = Keyring::new(None, vec![], [("acme".to_owned(), one("acme"))]).unwrap();
+    assert_eq!(tenants_alone.signers(Some("127.0.0.1"), None).map(<[Signer]>::len), Err(UnknownTenant));
+    assert_eq!(tenants_alone.signers(None, Some("acme")).map(<[Signer]>::len), Ok(1));
 }
 
 #[test]
