@@ -28,8 +28,8 @@ pub use event::{Event, EventKind, EventSink, Stream};
 pub use failure::{FailedStep, Failure, Reason};
 pub use session_auth::{BasicCredential, RegistryAuth, RegistryToken, TokenRefused, TokenRequest};
 pub use spec::{
-    AttemptName, BuildArg, BuildId, BuildSpec, Destination, InstanceId, Limits, Output, Secret, SourceRule,
-    SourceRules, TenantKey,
+    AttemptName, BuildArg, BuildId, BuildSpec, Destination, ForbiddenArg, InstanceId, Limits, Output, Secret,
+    SourceRule, SourceRules, TenantKey,
 };
 pub use step_deadline::StepDeadline;
 pub use syntax::syntax_of;

@@ -114,13 +114,8 @@ impl Materials {
         let denied = |error: &dyn std::fmt::Display| Failure::new(Reason::PushDenied, error.to_string());
         let host = Host::parse(&build.registry).map_err(|error| denied(&error))?;
         let credential = self.process.credential(&host).await.map_err(|error| denied(&error))?;
-        let registries = self.registry.registries();
-        Ok(Push {
-            plain_http: registries.plain_http(&host),
-            skip_verify: registries.skip_verify(&host),
-            host,
-            credential,
-        })
+        let (plain_http, skip_verify) = self.registry.manner(&host).await;
+        Ok(Push { plain_http, skip_verify, host, credential })
     }
 }
 

@@ -94,6 +94,18 @@ impl RegistryClient {
         if inside { Err(RegistryError::Refused { host: host.clone() }) } else { Ok(()) }
     }
 
+    /// How a registry that a request named is spoken to: as the table says, and where it says nothing and
+    /// `registry.insecure` is set, by TLS with any certificate if it speaks that, else by plain HTTP. Gives
+    /// whether it is plain, and whether the certificate isn't verified.
+    pub async fn manner(&self, host: &Host) -> (bool, bool) {
+        let transport = &self.0.transport;
+        let table = transport.registries();
+        if !transport.may_be_insecure(host) {
+            return (table.plain_http(host), table.skip_verify(host));
+        }
+        (self.challenge(host, false).await.is_err(), true)
+    }
+
     /// Puts the target's tag on the manifest `digest`, which the repository has: the very same bytes
     /// under the tag, read back and checked.
     ///

@@ -29,6 +29,12 @@ pub struct ProcessRegistry {
     /// A Docker `config.json` or the folder that has it, read at each use so that it can be rotated;
     /// also `DOCKER_CONFIG`.
     pub docker_config: Option<PathBuf>,
+    /// The folder to look into where `docker_config` isn't set; it needn't be there.
+    #[serde(skip)]
+    pub docker_config_of_home: Option<PathBuf>,
+    /// Lets registries that a request names, and `[registries]` doesn't, show any certificate, or speak
+    /// plain HTTP where they speak no TLS.
+    pub insecure: bool,
     /// A file with `user:password` for `host`; wins over `docker_config`.
     pub push_secret_file: Option<PathBuf>,
     /// Registries that users may name although their addresses aren't public: `host[:port]`, where
@@ -244,7 +250,8 @@ impl ProcessRegistry {
                 None => Err(CredentialError::NoPair { path: path.clone() }),
             };
         }
-        match &self.docker_config {
+        let of_home = || self.docker_config_of_home.as_ref().filter(|folder| folder.is_dir());
+        match self.docker_config.as_ref().or_else(of_home) {
             Some(path) => DockerConfig::read(path).await?.credential(host).await,
             None => Ok(None),
         }

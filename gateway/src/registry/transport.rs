@@ -80,8 +80,10 @@ pub(super) struct Transport {
     open: Client,
     /// For hosts that anybody may have named.
     guarded: Client,
-    /// For hosts whose certificates need more than the usual.
+    /// For hosts whose certificates need more than the usual, or less than others'.
     own: HashMap<Host, Client>,
+    /// Whether the others may show any certificate.
+    insecure: bool,
 }
 
 impl Default for Deadlines {
@@ -107,11 +109,17 @@ impl Transport {
             registries.name(&mirror, false);
         }
         let mut own = HashMap::new();
-        for (host, settings) in registries.iter().filter(|(_, s)| s.skip_verify || s.ca_file.is_some()) {
-            own.insert(host.clone(), client(network, Some((host, settings)), false)?);
+        let insecure = process.insecure;
+        for (host, settings) in registries.iter().filter(|(_, s)| insecure || s.skip_verify || s.ca_file.is_some()) {
+            own.insert(host.clone(), client(network, Some((host, settings)), false, settings.skip_verify)?);
         }
-        let (open, guarded) = (client(network, None, false)?, client(network, None, true)?);
-        Ok(Self { registries, trusted: process.allowed_user_registries.clone(), open, guarded, own })
+        let (open, guarded) = (client(network, None, false, insecure)?, client(network, None, true, insecure)?);
+        Ok(Self { registries, trusted: process.allowed_user_registries.clone(), open, guarded, own, insecure })
+    }
+
+    /// Whether it is for `host` itself to say how it is spoken to.
+    pub(super) fn may_be_insecure(&self, host: &Host) -> bool {
+        self.insecure && self.registries.get(host).is_none()
     }
 
     /// The table, completed by what the installation's own settings imply.
@@ -167,7 +175,12 @@ impl Transport {
     }
 }
 
-fn client(network: &Network, own: Option<(&Host, &RegistrySettings)>, guarded: bool) -> Result<Client, SetupError> {
+fn client(
+    network: &Network,
+    own: Option<(&Host, &RegistrySettings)>,
+    guarded: bool,
+    skip_verify: bool,
+) -> Result<Client, SetupError> {
     let unusable = |what: &str| {
         let what = what.to_owned();
         move |source| SetupError::Unusable { what, source }
@@ -195,16 +208,13 @@ fn client(network: &Network, own: Option<(&Host, &RegistrySettings)>, guarded: b
     if let Some(pem) = &network.extra_ca {
         builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(unusable("the CA bundle"))?);
     }
-    if let Some((host, settings)) = own {
-        if let Some(path) = &settings.ca_file {
-            let unreadable = |source| SetupError::Unreadable { host: host.clone(), path: path.clone(), source };
-            let pem = std::fs::read(path).map_err(unreadable)?;
-            let what = path.display().to_string();
-            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&pem).map_err(unusable(&what))?);
-        }
-        builder = builder.tls_danger_accept_invalid_certs(settings.skip_verify);
+    if let Some((host, path)) = own.and_then(|(host, settings)| Some((host, settings.ca_file.as_ref()?))) {
+        let unreadable = |source| SetupError::Unreadable { host: host.clone(), path: path.clone(), source };
+        let pem = std::fs::read(path).map_err(unreadable)?;
+        let what = path.display().to_string();
+        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&pem).map_err(unusable(&what))?);
     }
-    builder.build().map_err(unusable("the TLS set-up"))
+    builder.tls_danger_accept_invalid_certs(skip_verify).build().map_err(unusable("the TLS set-up"))
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use kiln_gateway::registry::{Authentication, Host, Push, Registries, RegistryError, RegistrySettings};
+use kiln_gateway::registry::{
+    Authentication, Host, Network, ProcessRegistry, Push, Registries, RegistryClient, RegistryError, RegistrySettings,
+};
 use tokio_rustls::{TlsAcceptor, rustls};
 
-use crate::fixture::client_with;
+use crate::fixture::{Real, client_with};
 
 /// An empty registry with a certificate that nobody knows; returns that certificate too.
 async fn start() -> (Host, String) {
@@ -62,5 +64,27 @@ async fn a_certificate_is_taken_where_the_table_says_so_and_only_there() {
             }
             Err(error) => panic!("{settings:?} on {on}: {error}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn where_the_operator_lets_it_be_insecure_a_registry_itself_says_how_it_is_spoken_to() {
+    let (with_tls, _) = start().await;
+    let plain = Real::open().host;
+    let anywhere = vec!["*".to_owned()];
+    let process =
+        |insecure| ProcessRegistry { insecure, allowed_user_registries: anywhere.clone(), ..Default::default() };
+    let client = |insecure, table| RegistryClient::new(&process(insecure), table, &Network::default()).unwrap();
+    let insecure = client(true, Registries::default());
+    assert_eq!(insecure.manner(&with_tls).await, (false, true));
+    assert_eq!(insecure.manner(&plain).await, (true, true));
+    let push = Push { host: with_tls.clone(), plain_http: false, skip_verify: true, credential: None };
+    assert_eq!(insecure.ping(&push).await.unwrap(), Authentication::None);
+    // What the table names stays as it says, and without the setting so does everything.
+    let settings = RegistrySettings { plain_http: Some(false), ..RegistrySettings::default() };
+    let table = || Registries::from_iter([(with_tls.clone(), settings.clone())]);
+    for client in [client(true, table()), client(false, table())] {
+        assert_eq!(client.manner(&with_tls).await, (false, false));
+        assert!(matches!(client.ping(&push).await, Err(RegistryError::Unavailable { .. })));
     }
 }
