@@ -19,7 +19,7 @@ use tower_http::{
 };
 
 use crate::{
-    admission::{Admission, BodyDeadline, Class},
+    admission::{Admission, BodyDeadline, Class, Linger},
     around::around,
     cors,
     doors::{
@@ -95,6 +95,8 @@ impl Guard {
         let at_once = self.admission.at_once(class).clone();
         route.route_layer(
             ServiceBuilder::new()
+                // Outermost: whoever refuses below drops the body, and its sender is to see the answer.
+                .layer(Linger::layer())
                 // Errors of the layers below become answers here, in the door's dialect.
                 .layer(around(Door::noted, rescue::answer))
                 // Before any work, and until the answer's end. There is no deadline for that: it comes

@@ -1,6 +1,7 @@
 //! Who is let in how often, and how many at once: the bounds of `[limits]` that change while Kiln runs.
 
 mod body;
+mod linger;
 
 use std::{
     net::IpAddr,
@@ -17,6 +18,7 @@ use kiln_auth::{Attempts, PerKey, Places, Questions, TrustedProxies, UserName};
 use crate::config::Limits;
 
 pub use body::{BodyDeadline, BodyLate};
+pub use linger::Linger;
 
 /// What a route costs; each class has a rate, a body and places of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
