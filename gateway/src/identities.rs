@@ -10,7 +10,7 @@ use kiln_auth::{
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    config::{self, Identity},
+    config::{self, Identity, OpenFaas},
     serve::{StartError, failed},
 };
 
@@ -30,19 +30,38 @@ pub(crate) enum Kind {
     Jwt(Arc<kiln_auth::Jwt>),
 }
 
-/// All configured providers as one, which asks them in order.
-pub(crate) fn provider(config: &Identity) -> Result<Arc<dyn IdentityProvider>, StartError> {
+/// Everybody who may call, under names that are one namespace.
+pub(crate) struct Callers {
+    /// All configured providers as one, which asks them in order.
+    pub(crate) provider: Arc<dyn IdentityProvider>,
+    /// How those are named who sign at the OpenFaaS door.
+    pub(crate) signers: Naming,
+}
+
+/// Who may call by these settings.
+pub(crate) fn callers(config: &Identity, openfaas: &OpenFaas) -> Result<Callers, StartError> {
     let check =
         ScopeCheck::decide(config.strict_user_check.as_deref(), config.unchecked_targets, "identity.unchecked_targets");
     let check = check.map_err(failed("STRICT_USER_CHECK"))?;
     let configured = configured(config)?;
+    if configured.is_empty() && !openfaas.is_on() {
+        let missing = io::Error::other(
+            "set identity.users_file (see `kiln user add`), COUCHDB_SERVICE_HOST, identity.openwhisk or identity.jwt",
+        );
+        return Err(failed("nobody could call")(missing));
+    }
     let settings: Vec<_> = configured.iter().map(Provider::prefix_setting).collect();
     let prefixes = configured.iter().map(|provider| provider.prefix.as_deref());
-    let prefixes: Vec<_> = settings.iter().map(String::as_str).zip(prefixes).collect();
-    let naming = Naming::decide(&prefixes, config.shared_names).map_err(failed("user names"))?;
+    let mut prefixes: Vec<_> = settings.iter().map(String::as_str).zip(prefixes).collect();
+    if openfaas.is_on() {
+        prefixes.push(("openfaas.prefix", openfaas.prefix.as_deref()));
+    }
+    let mut naming = Naming::decide(&prefixes, config.shared_names).map_err(failed("user names"))?;
+    let signers = naming.split_off(configured.len()).pop().unwrap_or_default();
     let operators = operators(config, &configured)?;
     let named = configured.iter().zip(naming).map(|(provider, naming)| provider.cached(naming));
-    Ok(Arc::new(Providers::new(named.collect::<Result<_, _>>()?, check).operators(operators)))
+    let provider = Arc::new(Providers::new(named.collect::<Result<_, _>>()?, check).operators(operators));
+    Ok(Callers { provider, signers })
 }
 
 /// The configured providers, each by itself.
@@ -77,12 +96,6 @@ pub(crate) fn configured(config: &Identity) -> Result<Vec<Provider>, StartError>
         let config = jwt_config(jwt)?;
         let kind = Kind::Jwt(Arc::new(kiln_auth::Jwt::new(&config).map_err(failed(what()))?));
         providers.push(Provider { prefix: jwt.prefix.clone(), kind });
-    }
-    if providers.is_empty() {
-        let missing = io::Error::other(
-            "set identity.users_file (see `kiln user add`), COUCHDB_SERVICE_HOST, identity.openwhisk or identity.jwt",
-        );
-        return Err(failed("nobody could call")(missing));
     }
     Ok(providers)
 }

@@ -2,8 +2,10 @@
 
 use std::{future::Future, io, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
+use kiln_auth::Naming;
 use kiln_backends::{
-    BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, InstanceId, StepDeadline,
+    BuildArg, BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, ForbiddenArg, InstanceId,
+    StepDeadline,
     buildkit::{Address, Tls},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -16,7 +18,7 @@ use crate::{
     config::{Config, Engine, Reload, Steps},
     doors::{
         native::Native,
-        openfaas::{OpenFaas, Proof},
+        openfaas::{InFlightBound, OpenFaas, Proof},
         openserverless::{Catalog, OpenServerless},
         probes,
     },
@@ -42,7 +44,7 @@ pub struct StartError {
 /// # Errors
 /// When a part can't be set up: the message names it and what to do.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-    let provider = identities::provider(&config.identity)?;
+    let identities::Callers { provider, signers } = identities::callers(&config.identity, &config.openfaas)?;
     // Nobody but Kiln has business there: callers' files, keys and logs lie in it.
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -95,7 +97,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         pull_host: config.openserverless.pull_host.as_deref().map(Into::into),
     };
     let admission = Admission::new(&config.limits);
-    let openfaas = openfaas(&config, &builds, &process, &admission)?;
+    let openfaas = openfaas(&config, &builds, &process, &admission, &signers)?;
     let native = Native { builds: builds.clone(), registry: process, sizes };
     // Before it serves: whoever sees it do so may send the signal.
     let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
@@ -132,6 +134,7 @@ fn openfaas(
     builds: &Builds,
     registry: &Arc<ProcessRegistry>,
     admission: &Admission,
+    signers: &Naming,
 ) -> Result<Option<OpenFaas>, StartError> {
     let settings = &config.openfaas;
     if !settings.is_on() {
@@ -141,15 +144,20 @@ fn openfaas(
     let what = format!("the spool {}", spool.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&spool).map_err(failed(what))?;
     let limits = settings.archive();
+    let argument = |(name, value): (&String, &String)| Ok((BuildArg::parse(name)?, value.clone()));
+    let build_args = settings.build_args.iter().map(argument).collect::<Result<_, ForbiddenArg>>();
     Ok(Some(OpenFaas {
         builds: builds.clone(),
         registry: Arc::clone(registry),
         registries: settings.registries.clone().into(),
+        build_args: Arc::new(build_args.map_err(failed("openfaas.build_args"))?),
         admission: admission.clone(),
         spool: Spool::new(spool, limits),
         body_at_most: limits.body,
         build_secrets: settings.build_secrets_key_file.as_deref().map(Into::into),
-        proof: Arc::new(Proof::new(settings).map_err(failed("openfaas"))?),
+        proof: Arc::new(Proof::new(settings, signers).map_err(failed("openfaas"))?),
+        in_flight: InFlightBound::of(settings.max_inflight),
+        on_disconnect: settings.on_disconnect,
     }))
 }
 

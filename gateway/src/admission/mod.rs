@@ -2,6 +2,7 @@
 
 mod body;
 mod linger;
+mod unproved;
 
 use std::{
     net::IpAddr,
@@ -19,6 +20,7 @@ use crate::config::Limits;
 
 pub use body::{BodyDeadline, BodyLate};
 pub use linger::Linger;
+pub use unproved::{TooMuch, Unproved, UnprovedBytes};
 
 /// What a route costs; each class has a rate, a body and places of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,6 +49,8 @@ pub struct Admission {
     pub archives: Places,
     /// Those of one address: whose they are isn't proved before their end.
     pub archives_of: Places<IpAddr>,
+    /// Their bytes.
+    pub unproved: UnprovedBytes,
     submits: Arc<PerKey<UserName>>,
     reads: Arc<PerKey<UserName>>,
     streams: Arc<PerKey<UserName>>,
@@ -100,6 +104,7 @@ impl Admission {
             lookups: Questions::new(limits.lookups, limits.lookups_per_address),
             archives: Places::new(limits.archives),
             archives_of: Places::new(limits.archives_per_address),
+            unproved: UnprovedBytes::new(limits),
             submits: Arc::new(PerKey::new("submit", rates.submit)),
             reads: Arc::new(PerKey::new("read", rates.read)),
             streams: Arc::new(PerKey::new("stream", rates.stream)),
@@ -117,6 +122,7 @@ impl Admission {
         self.lookups.set(limits.lookups, limits.lookups_per_address);
         self.archives.set(limits.archives);
         self.archives_of.set(limits.archives_per_address);
+        self.unproved.set(limits);
         self.submits.set(rates.submit);
         self.reads.set(rates.read);
         self.streams.set(rates.stream);

@@ -1,4 +1,4 @@
-//! Builds whose callers wait: they end with their connection, or with the process that holds their contexts.
+//! Builds whose callers wait: they end with the process that holds their contexts, and as a rule with the connection.
 
 use std::{
     collections::HashMap,
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use super::{Builds, Receipt, Refused, Submission};
 use crate::{
+    config::OnDisconnect,
     ledger::{Build, LedgerError},
     log::Reader,
     recipes::Context,
@@ -20,13 +21,14 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Contexts(Mutex<HashMap<BuildId, Arc<Context>>>);
 
-/// A build that ends when this is dropped.
+/// A build whose caller waits by holding this.
 #[derive(Debug)]
 pub struct Attached {
     builds: Builds,
     owner: UserName,
     id: BuildId,
     origin: Origin,
+    on_disconnect: OnDisconnect,
     ended: bool,
 }
 
@@ -39,9 +41,14 @@ pub(super) fn interrupted() -> Failure {
 // === impl Contexts ===
 
 impl Contexts {
-    /// The context of a build, as long as somebody waits for it.
+    /// The context of a build, as long as it hasn't ended.
     pub(super) fn get(&self, id: BuildId) -> Option<Arc<Context>> {
         self.lock().get(&id).cloned()
+    }
+
+    /// Nobody asks for the context any more.
+    pub(super) fn release(&self, id: BuildId) {
+        self.lock().remove(&id);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<BuildId, Arc<Context>>> {
@@ -57,23 +64,37 @@ impl Builds {
     ///
     /// # Errors
     /// See [`Refused`].
-    pub async fn attach(&self, submission: Submission, context: Context) -> Result<Attached, Refused> {
-        // A caller who goes away meanwhile leaves the task's result unread, which drops it, which
-        // cancels the build.
-        let attached = tokio::spawn(self.clone().attach_now(submission, context)).await;
+    pub async fn attach(
+        &self,
+        submission: Submission,
+        context: Context,
+        on_disconnect: OnDisconnect,
+    ) -> Result<Attached, Refused> {
+        // A caller who goes away meanwhile leaves the task's result unread, which drops it.
+        let attached = tokio::spawn(self.clone().attach_now(submission, context, on_disconnect)).await;
         attached.map_err(|_| LedgerError::Closed)?
     }
 
-    async fn attach_now(self, mut submission: Submission, context: Context) -> Result<Attached, Refused> {
+    async fn attach_now(
+        self,
+        mut submission: Submission,
+        context: Context,
+        on_disconnect: OnDisconnect,
+    ) -> Result<Attached, Refused> {
         submission.request.attached = true;
         let (origin, id) = (submission.origin, BuildId::new());
         let owner = submission.target.owner().clone();
         let (build, place) = self.admit(submission, id)?;
         // Before the build can have its turn.
         self.0.contexts.lock().insert(id, Arc::new(context));
-        let attached = Attached { builds: self.clone(), owner, id, origin, ended: false };
+        // Until it is recorded nobody's word counts that it is to go on.
+        let cancel = OnDisconnect::Cancel;
+        let mut attached = Attached { builds: self.clone(), owner, id, origin, on_disconnect: cancel, ended: false };
         match self.record(build, place, origin).await? {
-            Receipt::Queued(_) => Ok(attached),
+            Receipt::Queued(_) => {
+                attached.on_disconnect = on_disconnect;
+                Ok(attached)
+            }
             // Only requests with a key are found again, and these have none.
             Receipt::Existing(build) => Err(LedgerError::Corrupt(format!("{} is there twice", build.id)).into()),
         }
@@ -122,18 +143,16 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        let (builds, owner, id, origin) = (self.builds.clone(), self.owner.clone(), self.id, self.origin);
-        if self.ended {
-            builds.0.contexts.lock().remove(&id);
+        if self.ended || self.on_disconnect == OnDisconnect::Keep {
             return;
         }
+        let (builds, owner, id, origin) = (self.builds.clone(), self.owner.clone(), self.id, self.origin);
         // Without a runtime the process ends, and the next one sees to it.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            if let Err(error) = builds.cancel(&owner, id, &owner, origin).await {
+            if let Err(error) = builds.hang_up(&owner, id, origin).await {
                 tracing::error!(build = %id, %error, "a build whose caller went away was not cancelled");
             }
-            builds.0.contexts.lock().remove(&id);
         });
     }
 }

@@ -42,7 +42,7 @@ impl Committer {
             return Ok(());
         }
         let change = if now.cancelled {
-            cancelled(&now)
+            cancelled(&now, stop)
         } else if shared.ledger.later_committed(&now).await? {
             let text = format!("a later build of {} was committed first; the tag stays with it", now.target);
             shared.note(now.id, RecordKind::Note, text).await;
@@ -102,7 +102,7 @@ impl Committer {
             }
             let _ = stop.token.run_until_cancelled(tokio::time::sleep(pause)).await;
             match stop.why() {
-                Some(Why::Cancelled) => return Some(cancelled(build)),
+                Some(Why::Cancelled) => return Some(cancelled(build, stop)),
                 Some(Why::Draining) => return None,
                 None => pause *= 2,
             }
@@ -111,7 +111,7 @@ impl Committer {
     }
 }
 
-fn cancelled(build: &Build) -> Change {
-    let message = format!("{} cancelled the build before its tag was moved", build.owner());
+fn cancelled(build: &Build, stop: &Stop) -> Change {
+    let message = format!("{} before its tag was moved", stop.by(build.owner()));
     Change::Cancelled(Failure::new(Reason::CancelledByUser, message))
 }

@@ -4,6 +4,7 @@ mod accept;
 mod attached;
 mod attempt;
 mod bases;
+mod cancel;
 mod commit;
 mod engine;
 mod queue;
@@ -22,7 +23,7 @@ use std::sync::{
 
 use jiff::Timestamp;
 use kiln_auth::{Origin, UserName, audit};
-use kiln_backends::{BuildId, Capabilities, Failure, Reason};
+use kiln_backends::{BuildId, Capabilities, Failure};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
@@ -180,60 +181,6 @@ impl Builds {
             self.0.logs.seal(id);
         }
         Ok(Some(reader))
-    }
-
-    /// Stops a build of this owner, on behalf of them or of an operator; `None` if there is none, else the
-    /// state it is in now: one that runs ends a little later, one that has ended stays as it is.
-    ///
-    /// # Errors
-    /// When the ledger failed.
-    pub async fn cancel(
-        &self,
-        owner: &UserName,
-        id: BuildId,
-        by: &UserName,
-        origin: Origin,
-    ) -> Result<Option<State>, LedgerError> {
-        let Some(build) = self.0.ledger.get(owner, id).await? else { return Ok(None) };
-        if build.state.is_terminal() {
-            if by != owner {
-                let line = audit::Line::by("cancel", by).from(origin).whose(owner);
-                line.build(&id).reason(&"it had ended already").refused();
-            }
-            return Ok(Some(build.state));
-        }
-        // A task of its own: a caller who goes away now must not leave a build that is marked and runs on.
-        let cancelled = tokio::spawn(self.clone().stop(owner.clone(), id, by.clone(), origin)).await;
-        cancelled.map_err(|_| LedgerError::Closed)?
-    }
-
-    async fn stop(
-        self,
-        owner: UserName,
-        id: BuildId,
-        by: UserName,
-        origin: Origin,
-    ) -> Result<Option<State>, LedgerError> {
-        // The owner reads it; which operator it was, the audit line says.
-        let who = if by == owner { owner.as_str() } else { "an operator" };
-        let failure = Failure::new(Reason::CancelledByUser, format!("{who} cancelled the build"));
-        let found = self.0.ledger.request_cancel(id, failure.clone()).await?;
-        let line = audit::Line::by("cancel", &by).from(origin).build(&id);
-        if by == owner {
-            line.done()
-        } else {
-            line.whose(&owner).done()
-        }
-        // Also for one that waits for an engine: its worker is free again.
-        self.0.running.cancel(id);
-        if found != Some(State::Queued) {
-            return Ok(found);
-        }
-        self.0.queue.remove(&owner, id);
-        self.0.end_log(id, State::Cancelled, Some(&failure)).await;
-        self.0.logs.seal(id);
-        self.0.metrics.ended(State::Cancelled, Some(&failure));
-        Ok(Some(State::Cancelled))
     }
 
     /// Removes finished builds of an owner that ended before `before`, their logs too; counts them.

@@ -123,7 +123,7 @@ impl Runner {
         while let Some(build) = shared.ledger.load(id).await? {
             let ended = match build.state {
                 // Cancelled while it ran, and then cut off before it could end.
-                State::Queued if build.cancelled => Some(self.cancelled(&build)),
+                State::Queued if build.cancelled => Some(cancelled(&build, &stop)),
                 State::Queued => self.attempt(&build, lost_at, &stop).await?,
                 // An attempt of this process ended, but the ledger couldn't take it.
                 State::Running => Some(Ended::Again(None)),
@@ -190,7 +190,7 @@ impl Runner {
         let change = match outcome {
             Ok((Some(Pushed { digest }), extender)) => Change::Pushed { digest, extender },
             // There is no tag to be moved, so this is the end.
-            Ok((None, _)) if stop.why() == Some(Why::Cancelled) => return Ok(Some(self.cancelled(build))),
+            Ok((None, _)) if stop.why() == Some(Why::Cancelled) => return Ok(Some(cancelled(build, stop))),
             Ok((None, _)) => return Ok(Some(Ended::Terminal(Change::Succeeded))),
             Err(error) => return Ok(Some(self.ended(build, error, stop))),
         };
@@ -209,7 +209,7 @@ impl Runner {
         tokio::select! {
             biased;
             () = stop.token.cancelled() => {
-                Err(if stop.why() == Some(Why::Cancelled) { self.cancelled(build) } else { Ended::Handed })
+                Err(if stop.why() == Some(Why::Cancelled) { cancelled(build, stop) } else { Ended::Handed })
             }
             // The next process may find one; waiting for it here would only hold up the stop.
             () = self.stop.cancelled() => Err(Ended::Handed),
@@ -231,7 +231,7 @@ impl Runner {
         match error {
             RunError::Build(failure) => Ended::Terminal(Change::Failed(failure)),
             RunError::Cancelled if stop.why() == Some(Why::Draining) => Ended::Handed,
-            RunError::Cancelled => self.cancelled(build),
+            RunError::Cancelled => cancelled(build, stop),
             RunError::Engine { retryable: true, source } => Ended::Again(Some(source.to_string())),
             RunError::Engine { retryable: false, source } => {
                 tracing::error!(build = %build.id, error = %source, "the engine failed");
@@ -239,11 +239,6 @@ impl Runner {
                 Ended::Terminal(Change::Failed(Failure::new(Reason::EngineUnavailable, message)))
             }
         }
-    }
-
-    fn cancelled(&self, build: &Build) -> Ended {
-        let message = format!("{} cancelled the build", build.owner());
-        Ended::Terminal(Change::Cancelled(Failure::new(Reason::CancelledByUser, message)))
     }
 
     /// Back to `queued`, as if the attempt had never been.
@@ -280,6 +275,7 @@ impl Shared {
         if now.state.is_terminal() {
             return Ok(false);
         }
+        self.contexts.release(id);
         self.end_log(id, change.state(), failure).await;
         let state = change.state();
         let moved = self.move_on(id, now.attempt, now.state, change).await?;
@@ -311,6 +307,10 @@ impl Shared {
             tracing::warn!(build = %id, %error, "a note was not written to the build's log");
         }
     }
+}
+
+fn cancelled(build: &Build, stop: &Stop) -> Ended {
+    Ended::Terminal(Change::Cancelled(Failure::new(Reason::CancelledByUser, stop.by(build.owner()))))
 }
 
 async fn wait_for(workers: &mut JoinSet<()>) {

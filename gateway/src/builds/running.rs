@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
 
+use kiln_auth::UserName;
 use kiln_backends::{AttemptName, BuildId};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,7 @@ struct Inside {
 /// Why an attempt was stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Why {
-    /// Its owner, or an operator, wants it so: the build ends.
+    /// Somebody wants it so: the build ends.
     Cancelled,
     /// The process stops: the build runs again.
     Draining,
@@ -35,6 +36,8 @@ pub(super) struct Stop {
     /// Fires for whatever reason.
     pub(super) token: CancellationToken,
     cancelled: CancellationToken,
+    /// Who cancelled it, for its owner to read.
+    by: Arc<OnceLock<String>>,
     draining: CancellationToken,
     /// The attempt that is on the engine, 0 before the first.
     attempt: Arc<AtomicU32>,
@@ -55,8 +58,10 @@ impl Running {
         self.lock().stops.remove(&id);
     }
 
-    pub(super) fn cancel(&self, id: BuildId) {
+    /// Cancels a build; `by` says in a sentence who did it.
+    pub(super) fn cancel(&self, id: BuildId, by: &str) {
         if let Some(stop) = self.lock().stops.get(&id) {
+            stop.by.get_or_init(|| by.to_owned());
             stop.cancelled.cancel();
             stop.token.cancel();
         }
@@ -88,6 +93,11 @@ impl Stop {
     /// Returns once the process gives the build up, whatever its owner wants.
     pub(super) async fn drained(&self) {
         self.draining.cancelled().await;
+    }
+
+    /// Who cancelled it; its owner where that isn't known, as after a restart.
+    pub(super) fn by(&self, owner: &UserName) -> String {
+        self.by.get().cloned().unwrap_or_else(|| format!("{owner} cancelled the build"))
     }
 
     fn drain(&self) {

@@ -176,7 +176,7 @@ mod tests {
             let text = std::fs::read_to_string(&file).unwrap();
             let config = toml::from_str::<Config>(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             // Their files are elsewhere; what is wrong with their settings would be said first.
-            if let Err(error) = identities::provider(&config.identity) {
+            if let Err(error) = identities::callers(&config.identity, &config.openfaas) {
                 let said = crate::serve::causes(&error);
                 assert!(said.contains("/etc/kiln") || said.contains("/run/secrets"), "{}: {said}", file.display());
             }

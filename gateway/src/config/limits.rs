@@ -19,11 +19,14 @@ pub struct Limits {
     pub streams: usize,
     /// Open streams of one owner.
     pub streams_per_owner: usize,
-    /// Archives on their way here at once: what lies unproved on disk is at most these times the
-    /// longest one.
+    /// Archives on their way here at once.
     pub archives: usize,
     /// Such archives from one address.
     pub archives_per_address: usize,
+    /// Bytes of archives that are here and not yet proved to be anybody's.
+    pub unproved: u64,
+    /// Such bytes from one address.
+    pub unproved_per_address: u64,
     /// Questions at once to each identity provider about callers whom Kiln doesn't remember.
     pub lookups: usize,
     /// Those of them about callers at one address.
@@ -90,6 +93,8 @@ impl Default for Limits {
             streams_per_owner: 64,
             archives: 64,
             archives_per_address: 16,
+            unproved: 16 << 30,
+            unproved_per_address: 8 << 30,
             lookups: 256,
             lookups_per_address: 64,
             trusted_proxies: TrustedProxies::default(),

@@ -1,9 +1,11 @@
 //! Configuration: one TOML file, every key also a variable, the replaced systems' variables below both.
 //!
-//! Later ones win: built-in defaults, the variables of the replaced systems, the file, `KILN_…`.
+//! Later ones win: built-in defaults, those of a replaced system whose variables are there, these
+//! variables, the file, `KILN_…`.
 //! A key `engine.address` is the variable `KILN_ENGINE__ADDRESS`; what isn't a key is an error.
 
 mod builds;
+mod drop_in;
 mod identity;
 mod limits;
 mod openfaas;
@@ -23,7 +25,7 @@ use serde::Deserialize;
 pub use builds::{Bases, SharedBase, Size, Sizes, Steps};
 pub use identity::{CouchDb, Identity, Jwt, OpenWhisk};
 pub use limits::{Limits, Rates};
-pub use openfaas::OpenFaas;
+pub use openfaas::{OnDisconnect, OpenFaas, Tenant};
 pub use reload::{Reload, Source};
 pub use sources::{AddHost, Frontend, InvalidSource, Sources};
 
@@ -128,6 +130,15 @@ pub enum ConfigError {
         /// Those that are.
         classes: String,
     },
+    /// The longest archive could never arrive.
+    #[error(
+        "openfaas.body is {body} bytes, more than limits.unproved or limits.unproved_per_address has room for; \
+         lower the one, or raise the others"
+    )]
+    NoRoom {
+        /// How long an archive may be.
+        body: u64,
+    },
     /// A variable can't be a key.
     #[error("{variable}: {fault}")]
     Variable {
@@ -178,6 +189,7 @@ impl Config {
                 set(&mut table, &key, parse_value(value)).map_err(|fault| invalid(variable, fault))?;
             }
         }
+        drop_in::complete(&mut table, |name| value(variables, name));
         let mut config: Self = table.try_into().map_err(Box::new)?;
         config.source = Source { file: file.map(Path::to_owned), variables: Arc::new(variables.clone()) };
         config.identity.strict_user_check = variables.get("STRICT_USER_CHECK").cloned();
@@ -186,9 +198,14 @@ impl Config {
             couchdb.password = Some(password.clone().into());
         }
         config.registry.read_variables(variables);
+        config.registry.docker_config_of_home = drop_in::docker_config(|name| value(variables, name));
         if config.sizes.get(None).is_none() {
             let Sizes { default, .. } = config.sizes.clone();
             return Err(ConfigError::NoDefaultSize { default, classes: config.sizes.names() });
+        }
+        let room = config.limits.unproved.min(config.limits.unproved_per_address);
+        if config.openfaas.is_on() && room < config.openfaas.body {
+            return Err(ConfigError::NoRoom { body: config.openfaas.body });
         }
         Ok(config)
     }
@@ -196,6 +213,11 @@ impl Config {
 
 fn invalid(variable: &str, fault: impl Into<String>) -> ConfigError {
     ConfigError::Variable { variable: variable.to_owned(), fault: fault.into() }
+}
+
+/// A variable; a blank one is as one that isn't set.
+fn value<'v>(variables: &'v BTreeMap<String, String>, name: &str) -> Option<&'v str> {
+    variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
 }
 
 /// What the variables of the replaced systems say, as keys.
@@ -212,7 +234,7 @@ fn replaced(variables: &BTreeMap<String, String>) -> Result<toml::Table, ConfigE
         ("buildkit_server_name", "engine.server_name"),
     ];
     let mut table = toml::Table::new();
-    let value = |name: &str| variables.get(name).map(|v| v.trim()).filter(|v| !v.is_empty());
+    let value = |name: &str| value(variables, name);
     for (variable, key) in KEYS {
         if let Some(text) = value(variable) {
             let key: Vec<String> = key.split('.').map(str::to_owned).collect();

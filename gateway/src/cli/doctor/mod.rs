@@ -1,6 +1,7 @@
 //! `kiln doctor`: checks what a gateway needs, part by part, and says what to do.
 
 mod canary;
+mod openfaas;
 mod secrets;
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
@@ -229,12 +230,13 @@ async fn ping(config: &Config, client: &RegistryClient) -> Finding {
 /// token that nobody has, where a clear no means that they work.
 async fn identity(config: &Config) -> Vec<Finding> {
     const PART: &str = "identity";
-    let configured = match identities::provider(&config.identity).and_then(|_| identities::configured(&config.identity))
-    {
+    let callers = identities::callers(&config.identity, &config.openfaas);
+    let configured = callers.and_then(|callers| Ok((callers, identities::configured(&config.identity)?)));
+    let (callers, configured) = match configured {
         Ok(configured) => configured,
         Err(error) => return vec![bad(PART, causes(&error))],
     };
-    let mut findings = Vec::new();
+    let mut findings = openfaas::keys(&config.openfaas, &callers.signers);
     for provider in configured {
         let name = provider.name();
         let found = match timeout(WITHIN, reached(&provider.kind)).await {

@@ -8,18 +8,46 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use http::{StatusCode, request::Parts};
-use http_body::Body as _;
-use kiln_auth::{Identity, Origin};
+use futures_util::StreamExt as _;
+use http::{StatusCode, header, request::Parts};
+use kiln_auth::{Full, Identity, Origin, Place, UserName};
+use tower::BoxError;
 
-use super::{OpenFaas, answer, dialect::Dialect, dialect::Fault, ndjson, proof::Unproved, request};
+use super::{
+    OpenFaas, answer,
+    dialect::{Dialect, Fault},
+    in_flight::Crowded,
+    ndjson,
+    proof::Unproved,
+    request,
+};
 use crate::{
+    admission::{Class, TooMuch},
     archive::{ReceiveError, Spooled},
     builds::{QueueFull, Refused},
 };
 
 /// When to try again what there was no place for, in seconds: a body takes some, and a build.
 const PLACES_AFTER: u64 = 10;
+
+/// A body that somebody has proved to be theirs.
+struct Received {
+    spooled: Spooled,
+    identity: Identity,
+    places: Places,
+}
+
+/// What its request holds until the answer is sent.
+struct Places {
+    in_flight: Option<Place>,
+    of_owner: Option<Place<UserName>>,
+}
+
+/// There is no build, for one reason or another.
+enum Refusal {
+    Fault(Fault),
+    Crowded(Crowded),
+}
 
 pub(super) async fn build(
     State(door): State<OpenFaas>,
@@ -28,11 +56,25 @@ pub(super) async fn build(
 ) -> Response {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
+    match receive(&door, origin, &head, body).await {
+        Ok(Received { spooled, identity, places }) => {
+            places.until_sent(built(&door, origin, &head, spooled, &identity, begun).await)
+        }
+        Err(Refusal::Fault(fault)) => Dialect::of_signature(&head.headers).unwrap_or_default().fault(&fault),
+        Err(Refusal::Crowded(crowded)) => crowded.answer(),
+    }
+}
+
+/// Builds what a body asks for, and answers when that has ended.
+async fn built(
+    door: &OpenFaas,
+    origin: Origin,
+    head: &Parts,
+    spooled: Spooled,
+    identity: &Identity,
+    begun: Instant,
+) -> Response {
     let signed = Dialect::of_signature(&head.headers);
-    let (spooled, identity) = match receive(&door, origin, &head, body).await {
-        Ok(received) => received,
-        Err(fault) => return signed.unwrap_or_default().fault(&fault),
-    };
     // Only the newer builder's clients know lines.
     let lines = |dialect| dialect == Dialect::Pro && ndjson::wanted(&head.headers);
     let package = match request::package(spooled).await {
@@ -44,12 +86,12 @@ pub(super) async fn build(
         }
     };
     let dialect = signed.unwrap_or_else(|| Dialect::of_package(&package));
-    let request = match request::read(&door, &identity, origin, package).await {
+    let request = match request::read(door, identity, origin, package).await {
         Ok(request) => request,
         Err(fault) => return unbuildable(dialect, lines(dialect), &fault),
     };
-    // From here on the build ends with this future, which the server drops when the caller goes.
-    let mut attached = match door.builds.attach(request.submission, request.context).await {
+    // From here on the build goes with this future, which the server drops when the caller goes.
+    let mut attached = match door.builds.attach(request.submission, request.context, door.on_disconnect).await {
         Ok(attached) => attached,
         Err(error) => return dialect.fault(&refused(&error)),
     };
@@ -68,39 +110,96 @@ pub(super) async fn build(
 
 /// Writes the body to disk and proves whose it is. Until then it is nothing but bytes, of which an
 /// address may leave only so many here.
-async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> Result<(Spooled, Identity), Fault> {
+async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> Result<Received, Refusal> {
     let unavailable = |text: &str| Fault::busy(StatusCode::SERVICE_UNAVAILABLE, text, PLACES_AFTER);
     if !door.builds.ready() {
-        return Err(unavailable("the gateway takes no builds: it is stopping, or its disk is full"));
+        return Err(unavailable("the gateway takes no builds: it is stopping, or its disk is full").into());
     }
+    // Looked at before the body and taken behind it, so that who proves nothing takes none.
+    door.in_flight.look()?;
     let caller = door.admission.attempts.of(Some(origin));
     caller.may_try().map_err(|exceeded| {
         let text = "too many bad signatures; try again later";
         Fault::busy(StatusCode::TOO_MANY_REQUESTS, text, exceeded.retry_after())
     })?;
     let _place = door.admission.archives.take(()).ok_or_else(|| unavailable("too many archives are on their way"))?;
-    let _of_address = door.admission.archives_of.take(origin.from).ok_or_else(|| {
+    let _of_address = door.admission.archives_of.take(origin.network()).ok_or_else(|| {
         let text = "too many archives from this address are on their way";
         Fault::busy(StatusCode::TOO_MANY_REQUESTS, text, PLACES_AFTER)
     })?;
-    // Before the first byte is asked for.
-    if body.size_hint().lower() > door.body_at_most {
-        return Err(unreceived(&ReceiveError::TooLarge(door.body_at_most)));
+    // Before the first byte is asked for. The body itself doesn't know: layers have wrapped it.
+    let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let announced: u64 = announced.unwrap_or_default();
+    if announced > door.body_at_most {
+        return Err(unreceived(&ReceiveError::TooLarge(door.body_at_most)).into());
     }
+    let mut bytes = door.admission.unproved.begin(origin, announced).map_err(too_much)?;
     let unproved = |error: Unproved| error.fault(&caller);
     let check = door.proof.begin(&head.uri, &head.headers).await.map_err(unproved)?;
     let (signature, verifier) = check.unzip();
-    let (spooled, signer) =
-        door.spool.receive(body.into_data_stream(), verifier).await.map_err(|error| match error {
-            ReceiveError::Signature(mismatch) => unproved(mismatch.into()),
-            error => unreceived(&error),
-        })?;
+    let body = body.into_data_stream().map(|chunk| {
+        let chunk = chunk.map_err(BoxError::from)?;
+        bytes.add(chunk.len())?;
+        Ok::<_, BoxError>(chunk)
+    });
+    let (spooled, signer) = door.spool.receive(body, verifier).await.map_err(|error| match error {
+        ReceiveError::Signature(mismatch) => unproved(mismatch.into()),
+        ReceiveError::Body(error) if error.is::<TooMuch>() => {
+            error.downcast_ref().copied().map_or_else(|| unreceived(&ReceiveError::Body(error)), too_much)
+        }
+        error => unreceived(&error),
+    })?;
     let identity = door.proof.end(signature.as_ref(), signer).map_err(unproved)?;
-    let rates = door.admission.rates(crate::admission::Class::Archive);
+    let rates = door.admission.rates(Class::Archive);
     rates
         .admit(identity.user(), Some(origin))
         .map_err(|exceeded| Fault::busy(StatusCode::TOO_MANY_REQUESTS, exceeded.to_string(), exceeded.retry_after()))?;
-    Ok((spooled, identity))
+    let places = Places::take(door, &identity)?;
+    Ok(Received { spooled, identity, places })
+}
+
+impl Places {
+    fn take(door: &OpenFaas, identity: &Identity) -> Result<Self, Refusal> {
+        let full = || Fault::busy(StatusCode::TOO_MANY_REQUESTS, Full::Owner.to_string(), PLACES_AFTER);
+        let owner = &door.admission.at_once(Class::Archive).owner;
+        // Who is alone at this door has all of its places.
+        let of_owner = match identity.scope().is_unbounded() {
+            true => None,
+            false => Some(owner.take(identity.user().clone()).ok_or_else(full)?),
+        };
+        Ok(Self { in_flight: door.in_flight.take()?, of_owner })
+    }
+
+    fn until_sent(self, answer: Response) -> Response {
+        let answer = match self.in_flight {
+            Some(place) => place.until_sent(answer).map(Body::new),
+            None => answer,
+        };
+        match self.of_owner {
+            Some(place) => place.until_sent(answer).map(Body::new),
+            None => answer,
+        }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Crowded> for Refusal {
+    fn from(crowded: Crowded) -> Self {
+        Self::Crowded(crowded)
+    }
+}
+
+fn too_much(too_much: TooMuch) -> Fault {
+    let status = match too_much {
+        TooMuch::All => StatusCode::SERVICE_UNAVAILABLE,
+        TooMuch::Address => StatusCode::TOO_MANY_REQUESTS,
+    };
+    Fault::busy(status, too_much.to_string(), PLACES_AFTER)
 }
 
 /// The answer about an archive that its sender has to change. Clients that read lines show nothing but

@@ -3,30 +3,34 @@
 mod answer;
 mod build;
 mod dialect;
+mod in_flight;
 mod lines;
 mod ndjson;
 mod proof;
 mod request;
 mod secrets;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use axum::{
-    Router,
+    Router, middleware,
     response::{IntoResponse as _, Response},
     routing::{MethodRouter, get, post},
 };
 use http::StatusCode;
+use kiln_backends::BuildArg;
 
 use super::probes;
 use crate::{
     admission::{Admission, Class},
     archive::Spool,
     builds::Builds,
+    config::OnDisconnect,
     registry::ProcessRegistry,
     stack::Guard,
 };
 use dialect::{Dialect, Fault};
+pub use in_flight::InFlightBound;
 pub use proof::{InvalidProof, Proof};
 
 /// Where archives are taken: of-builder's path, what its clients made of it, and the root, to which a
@@ -47,6 +51,8 @@ pub struct OpenFaas {
     pub registry: Arc<ProcessRegistry>,
     /// Patterns over the other registries that archives may name.
     pub registries: Arc<[String]>,
+    /// Build arguments of every archive, below its own.
+    pub build_args: Arc<BTreeMap<BuildArg, String>>,
     /// Who may send how much.
     pub admission: Admission,
     /// Where bodies are while they are builds.
@@ -57,6 +63,10 @@ pub struct OpenFaas {
     pub build_secrets: Option<Arc<Path>>,
     /// Who may sign.
     pub proof: Arc<Proof>,
+    /// How many requests with a build at once.
+    pub in_flight: InFlightBound,
+    /// What becomes of a build whose caller hangs up.
+    pub on_disconnect: OnDisconnect,
 }
 
 /// The door's routes.
@@ -69,7 +79,8 @@ pub fn routes(door: &OpenFaas, guard: &Guard) -> Router {
     for path in PUBLIC_KEY {
         router = router.route(path, guard.receive(Class::Read, get(secrets::public_key)));
     }
-    router.with_state(door.clone()).merge(probes::ready_at(READY, door.builds.clone()))
+    let full = middleware::from_fn_with_state(door.in_flight.clone(), in_flight::ready);
+    router.with_state(door.clone()).merge(probes::ready_at(READY, door.builds.clone()).layer(full))
 }
 
 /// An error of the layers above the handlers, in the dialect that most clients speak.

@@ -1,11 +1,11 @@
 //! The door's authenticator: who signed a body is known once all of it was read, and nothing of it is
 //! parsed before.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use kiln_auth::{
-    Identity, InvalidUserName, UserName,
+    Identity, InvalidUserName, Misnamed, Naming, UserName,
     attempts::Caller,
     signature::{
         InvalidKeyring, InvalidSignature, KeyError, Keyring, Keys, Replayed, Replays, Signature, SignatureMismatch,
@@ -18,6 +18,8 @@ use crate::config;
 
 /// What callers who sign are known by.
 const PROVIDER: &str = "openfaas";
+/// By which a request names its tenant, where its host name doesn't.
+const KEY_ID: HeaderName = HeaderName::from_static("x-kiln-key-id");
 /// When to come back where a memory was full, in seconds.
 const LATER: u64 = 10;
 
@@ -28,15 +30,43 @@ pub struct Proof {
     keyring: Option<Keyring>,
     /// Whose unsigned bodies are.
     user: UserName,
+    /// Whether there are tenants, whose repositories nobody else may name.
+    tenants: bool,
     replays: Replays,
 }
 
 /// The section can't be what was meant.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidProof {
-    /// The user.
-    #[error("user: {0}")]
-    User(#[from] InvalidUserName),
+    /// A user can't be one.
+    #[error("{setting} {user:?}")]
+    User {
+        /// The setting.
+        setting: String,
+        /// Its value.
+        user: String,
+        /// Why.
+        source: InvalidUserName,
+    },
+    /// A user could be another provider's.
+    #[error("{setting} \"{user}\"")]
+    Misnamed {
+        /// The setting.
+        setting: String,
+        /// Its value.
+        user: UserName,
+        /// Why.
+        source: Misnamed,
+    },
+    /// Two who sign would have the same repositories.
+    #[error("openfaas.{0} and openfaas.{1} are the same user; give each a user of its own, or one of them both keys")]
+    Twice(String, String),
+    /// Tenants that anybody could be.
+    #[error("disable_hmac lets in whoever reaches the door, and tenants have keys; remove one of the two")]
+    Open,
+    /// No host name can end so.
+    #[error("domain {0:?} is no host name such as builder.example")]
+    Domain(String),
     /// The keys.
     #[error(transparent)]
     Keyring(#[from] InvalidKeyring),
@@ -71,20 +101,46 @@ pub(super) enum Unproved {
 // === impl Proof ===
 
 impl Proof {
-    /// What configuration says of who may sign.
+    /// What configuration says of who may sign, and how they are named among all users.
     ///
     /// # Errors
     /// When it can't be meant.
-    pub fn new(config: &config::OpenFaas) -> Result<Self, InvalidProof> {
-        let user = UserName::parse(&config.user)?;
-        let keyring = match &config.payload_secret_file {
-            Some(file) if !config.disable_hmac => {
-                let signer = Signer { user: user.clone(), keys: vec![file.clone()] };
-                Some(Keyring::new(None, vec![signer], [])?)
+    pub fn new(config: &config::OpenFaas, naming: &Naming) -> Result<Self, InvalidProof> {
+        if config.disable_hmac && !config.tenants.is_empty() {
+            return Err(InvalidProof::Open);
+        }
+        if let Some(domain) = config.domain.as_ref().filter(|domain| !is_domain(domain)) {
+            return Err(InvalidProof::Domain(domain.clone()));
+        }
+        let user = named(naming, "user", &config.user)?;
+        let mut settings = BTreeMap::new();
+        let mut default = Vec::new();
+        if !config.payload_secret_file.is_empty() {
+            settings.insert(user.clone(), "user".to_owned());
+            default.push(Signer { user: user.clone(), keys: config.payload_secret_file.clone() });
+        }
+        let mut tenants = Vec::new();
+        for (name, config::Tenant { user, payload_secret_file }) in &config.tenants {
+            let setting = format!("tenants.{name}.user");
+            let user = named(naming, &setting, user.as_deref().unwrap_or(name))?;
+            if let Some(other) = settings.insert(user.clone(), setting.clone()) {
+                return Err(InvalidProof::Twice(other, setting));
             }
-            _ => None,
+            tenants.push((name.clone(), Signer { user, keys: payload_secret_file.clone() }));
+        }
+        let keyring = Keyring::new(config.domain.as_deref(), default, tenants)?;
+        let keyring = (!config.disable_hmac).then_some(keyring);
+        Ok(Self { keyring, user, tenants: !config.tenants.is_empty(), replays: Replays::default() })
+    }
+
+    /// Reads every key as a request would: whose they are, how many files name them, and how many are
+    /// there. This blocks.
+    pub(crate) fn keys(&self) -> Vec<(String, usize, Result<usize, KeyError>)> {
+        let read = |(tenant, signer): (Option<&str>, &Signer)| {
+            let whose = tenant.map_or_else(|| "the default key".to_owned(), |name| format!("the key of tenant {name}"));
+            (whose, signer.keys.len(), Keys::read(std::slice::from_ref(signer)).map(|keys| keys.count()))
         };
-        Ok(Self { keyring, user, replays: Replays::default() })
+        self.keyring.iter().flat_map(Keyring::iter).map(read).collect()
     }
 
     /// Begins to check a body; `None` where nobody signs.
@@ -94,25 +150,39 @@ impl Proof {
         headers: &HeaderMap,
     ) -> Result<Option<(Signature, Verifier)>, Unproved> {
         let Some(keyring) = &self.keyring else { return Ok(None) };
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         // A request by HTTP/2 has its host in its target.
-        let host = uri.host().or_else(|| text(header::HOST.as_str()));
-        let signers = keyring.signers(host, text("x-kiln-key-id"))?.to_vec();
+        let host = uri.host().or_else(|| headers.get(header::HOST)?.to_str().ok());
+        // One that isn't text is nobody's; left out, it would be the default signer's.
+        let key_id = headers.get(KEY_ID).map(|id| id.to_str().unwrap_or_default());
+        let signers = keyring.signers(host, key_id)?.to_vec();
         let signature = Signature::from_headers(headers, SystemTime::now())?.ok_or(Unproved::Missing)?;
         let keys = tokio::task::spawn_blocking(move || Keys::read(&signers)).await;
         let verifier = keys.map_err(|_| Unproved::Stopping)??.verifier(&signature);
         Ok(Some((signature, verifier)))
     }
 
-    /// Who sent a body whose check has ended well. The holder of the one key may name every
-    /// repository, as with the real builders.
+    /// Who sent a body whose check has ended well. Where there is one key alone, its holder may name
+    /// every repository, as with the real builders.
     pub(super) fn end(&self, signature: Option<&Signature>, signer: Option<UserName>) -> Result<Identity, Unproved> {
         if let Some(signature) = signature {
             self.replays.admit(signature, SystemTime::now())?;
         }
         let user = signer.unwrap_or_else(|| self.user.clone());
-        Ok(Identity::new(user, PROVIDER).unbounded())
+        let identity = Identity::new(user, PROVIDER);
+        Ok(if self.tenants { identity } else { identity.unbounded() })
     }
+}
+
+fn named(naming: &Naming, setting: &str, user: &str) -> Result<UserName, InvalidProof> {
+    let setting = || format!("openfaas.{setting}");
+    let invalid = |source| InvalidProof::User { setting: setting(), user: user.to_owned(), source };
+    let user = UserName::parse(user).map_err(invalid)?;
+    naming.user(&user).map_err(|source| InvalidProof::Misnamed { setting: setting(), user, source })
+}
+
+fn is_domain(name: &str) -> bool {
+    let label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    name.trim_matches('.').split('.').all(label)
 }
 
 // === impl Unproved ===

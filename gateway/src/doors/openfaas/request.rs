@@ -69,11 +69,14 @@ pub(super) async fn read(
     let argument = |error| Fault::bad(format!("buildArgs: {error}"));
     let args = config.build_args.into_iter();
     let args = args.map(|(name, value)| Ok((BuildArg::parse(&name).map_err(argument)?, value)));
+    let args: BTreeMap<_, _> = args.collect::<Result<_, Fault>>()?;
+    let default = door.build_args.iter().map(|(name, value)| (name.clone(), value.clone()));
     let platforms = config.platforms.iter().map(|platform| platform.parse()).collect::<Result<_, _>>();
     let context = Context {
         tree: Arc::new(context),
         dockerfile,
-        args: args.collect::<Result<_, Fault>>()?,
+        // Of two of one name the later one counts: the archive's own.
+        args: default.chain(args).collect(),
         platforms: platforms.map_err(|error: crate::registry::InvalidPlatform| Fault::bad(error.to_string()))?,
         frontend: config.frontend,
         secrets: secrets::open(door, secrets).await?,
