@@ -23,9 +23,18 @@ impl Archive {
         Self::asking(dockerfile, &json!({}), &[])
     }
 
+    /// The same for this repository.
+    pub(crate) fn at(repository: &str, dockerfile: &str) -> Self {
+        Self::made(repository, dockerfile, &json!({}), &[])
+    }
+
     /// The same, with more in its configuration, and more files.
     pub(crate) fn asking(dockerfile: &str, more: &Value, files: &[(&str, &str)]) -> Self {
-        let (repository, tag) = ("Functions/Hello".to_owned(), format!("T{}", Uuid::new_v4().simple()));
+        Self::made("Functions/Hello", dockerfile, more, files)
+    }
+
+    fn made(repository: &str, dockerfile: &str, more: &Value, files: &[(&str, &str)]) -> Self {
+        let tag = format!("T{}", Uuid::new_v4().simple());
         let image = format!("{}/{repository}:{tag}", engine("KILN_TEST_REGISTRY"));
         let mut config = json!({ "Ref": image, "buildArgs": { "GREETING": "moin" } });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -43,7 +52,7 @@ impl Archive {
         &self.bytes
     }
 
-    /// The image's name as the archive has it.
+    /// The image's name as the archive of [`Archive::of`] has it.
     pub(crate) fn image(&self) -> String {
         format!("{}/Functions/Hello:T{}", engine("KILN_TEST_REGISTRY"), &self.tag[1..])
     }

@@ -1,26 +1,29 @@
 //! How a build ends whose caller waits: with the connection, with the process, without an engine.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use kiln_conformance_tests::{Client, Engine, kiln::base, registry};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{Archive, USER, post, request, signed};
+use crate::{Archive, PATIENCE, USER, post, request, signed, spooled, until};
 
 /// From the connection's end to the build's.
 const CANCELLED_WITHIN: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An archive whose step begins and then takes a minute.
-fn lasting() -> Archive {
-    Archive::of(&format!("FROM {}\nRUN echo begun {}; sleep 60\n", base("waiting"), Uuid::new_v4()))
+pub(crate) fn lasting() -> Archive {
+    taking(60)
 }
 
-/// Waits until the step of [`lasting`] runs; gives the build's id.
-async fn in_its_step(client: &Client) -> String {
+/// An archive whose step begins and then takes so many seconds.
+pub(crate) fn taking(seconds: u8) -> Archive {
+    Archive::of(&format!("FROM {}\nRUN echo begun {}; sleep {seconds}\n", base("waiting"), Uuid::new_v4()))
+}
+
+/// Waits until the step of [`taking`] runs; gives the build's id.
+pub(crate) async fn in_its_step(client: &Client) -> String {
     until(|| async {
         let builds = client.get("/v1/builds").await.json();
         let id = builds["builds"][0]["id"].as_str()?.to_owned();
@@ -30,18 +33,6 @@ async fn in_its_step(client: &Client) -> String {
     .await
 }
 
-async fn until<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
-    let found = async {
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    };
-    timeout(PATIENCE, found).await.expect("it happens")
-}
-
 async fn failure(client: &Client, id: &str) -> (Value, Value) {
     let build = client.ended(id).await;
     (build["state"].clone(), build["failure"]["reason"].clone())
@@ -49,7 +40,7 @@ async fn failure(client: &Client, id: &str) -> (Value, Value) {
 
 #[tokio::test]
 async fn a_build_whose_caller_goes_away_is_cancelled() {
-    let kiln = signed().start().await;
+    let mut kiln = signed().start().await;
     let (anonymous, client) = (kiln.anonymous(), kiln.client(USER));
     let archive = lasting();
     let waiting = tokio::spawn(request(&anonymous, &archive).send());
@@ -60,7 +51,26 @@ async fn a_build_whose_caller_goes_away_is_cancelled() {
     assert_eq!(failure(&client, &id).await, (json!("cancelled"), json!("CancelledByUser")));
     let took = gone.elapsed();
     assert!(took <= CANCELLED_WITHIN, "{took:?}");
+    assert_eq!(client.build(&id).await["failure"]["message"], "the caller went away");
     assert_eq!(registry::digest(&archive.repository, &archive.tag).await, None);
+    until(|| async { (spooled(&kiln) == 0).then_some(()) }).await;
+    let line = kiln.line(PATIENCE, |line| line["target"] == "kiln::audit" && line["fields"]["what"] == "cancel").await;
+    let said = ["who", "whose", "reason"].map(|field| line["fields"][field].as_str().unwrap_or_default());
+    assert_eq!(said, ["gateway", USER, "the caller went away"]);
+}
+
+#[tokio::test]
+async fn where_it_is_kept_a_build_goes_on_without_its_caller_and_its_context_goes_with_its_end() {
+    let kiln = signed().set("KILN_OPENFAAS__ON_DISCONNECT", "keep").start().await;
+    let (anonymous, client) = (kiln.anonymous(), kiln.client(USER));
+    let archive = taking(3);
+    let waiting = tokio::spawn(request(&anonymous, &archive).send());
+    let id = in_its_step(&client).await;
+    waiting.abort();
+    assert!(waiting.await.is_err(), "the connection is gone");
+    assert_eq!(client.ended(&id).await["state"], "succeeded");
+    assert!(registry::digest(&archive.repository, &archive.tag).await.is_some());
+    until(|| async { (spooled(&kiln) == 0).then_some(()) }).await;
 }
 
 #[tokio::test]

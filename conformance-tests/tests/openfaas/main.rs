@@ -6,6 +6,10 @@ mod archive;
 mod asks;
 mod bases;
 mod builds;
+mod crowds;
+mod dialects;
+mod drop_in;
+mod early;
 mod endings;
 mod engines;
 mod hostile;
@@ -14,9 +18,14 @@ mod secrets;
 mod signatures;
 mod sources;
 mod streamed;
+mod tenants;
+mod unproved;
 
-use kiln_conformance_tests::{Client, Engine, Launch, client::Answer};
+use std::{future::Future, path::Path, time::Duration};
+
+use kiln_conformance_tests::{Client, Engine, Kiln, Launch, client::Answer};
 use reqwest::{Method, RequestBuilder};
+use tokio::time::{sleep, timeout};
 
 use archive::Archive;
 
@@ -24,6 +33,10 @@ use archive::Archive;
 const KEY: &str = "key-goes-here";
 /// Whose the door's builds are.
 const USER: &str = "openfaas";
+/// How often a condition is looked at that announces itself nowhere.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// For whatever isn't itself what a test measures.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A gateway whose door is open to those who sign, and that shows their builds to the same user.
 fn signed() -> Launch {
@@ -35,6 +48,8 @@ fn signed_on(engine: Engine) -> Launch {
     let launch = Launch::on(engine).user(USER);
     let key = launch.folder().join("payload-secret");
     std::fs::write(&key, format!("{KEY}\n")).unwrap();
+    // The file's user of that name is to see what the door's user builds.
+    let launch = launch.set("KILN_IDENTITY__SHARED_NAMES", "true");
     launch.set("KILN_OPENFAAS__PAYLOAD_SECRET_FILE", key.display().to_string())
 }
 
@@ -51,6 +66,28 @@ fn unsigned(client: &Client, archive: &Archive) -> RequestBuilder {
 
 async fn post(client: &Client, archive: &Archive) -> Answer {
     client.send(request(client, archive)).await
+}
+
+/// What `look` finds, as soon as it finds something.
+async fn until<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(PATIENCE, found).await.expect("it happens")
+}
+
+/// Files of the spool that the gateway holds; they have no names.
+fn spooled(kiln: &Kiln) -> usize {
+    let spool = kiln.folder().join("data/spool");
+    assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0, "a body has a name");
+    let open = std::fs::read_dir(Path::new("/proc").join(kiln.pid().unwrap().to_string()).join("fd")).unwrap();
+    let targets = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(&spool)).count()
 }
 
 /// The answer's log, one text.
