@@ -115,9 +115,8 @@ impl Attached {
     /// # Errors
     /// When the ledger failed.
     pub async fn ended(&mut self) -> Result<Option<Build>, LedgerError> {
-        // Nothing of the log is wanted here but its end.
-        if let Some(mut reader) = self.builds.log(&self.owner, self.id, u64::MAX, true).await? {
-            while let Ok(Some(_)) = reader.next().await {}
+        if let Some(end) = self.builds.end(&self.owner, self.id).await? {
+            end.come().await;
         }
         let build = self.builds.get(&self.owner, self.id).await?.filter(|build| build.state.is_terminal());
         self.ended = build.is_some();

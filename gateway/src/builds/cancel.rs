@@ -65,16 +65,24 @@ impl Builds {
         origin: Origin,
     ) -> Result<Option<State>, LedgerError> {
         let failure = Failure::new(Reason::CancelledByUser, by.sentence(&owner));
+        // The ledger has a queued build's end before its log has.
+        let held = self.0.logs.hold(id);
         let found = self.0.ledger.request_cancel(id, failure.clone()).await?;
         by.audit(&owner, id, origin);
         // Also for one that waits for an engine: its worker is free again.
         self.0.running.cancel(id, &failure.message);
         if found != Some(State::Queued) {
+            drop(held);
+            // Readers who came meanwhile to one that had ended.
+            if found.is_some_and(State::is_terminal) {
+                self.0.logs.seal(id);
+            }
             return Ok(found);
         }
         self.0.queue.remove(&owner, id);
         self.0.contexts.release(id);
         self.0.end_log(id, State::Cancelled, Some(&failure)).await;
+        drop(held);
         self.0.logs.seal(id);
         self.0.metrics.ended(State::Cancelled, Some(&failure));
         Ok(Some(State::Cancelled))

@@ -1,12 +1,14 @@
 //! A build's life: accepted, queued, run on an engine, committed under its tag.
 
 mod accept;
+mod again;
 mod attached;
 mod attempt;
 mod bases;
 mod cancel;
 mod commit;
 mod engine;
+mod page;
 mod queue;
 mod record;
 mod redact;
@@ -29,16 +31,18 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     ledger::{Build, Cleanup, Ledger, LedgerError, Seal, State},
-    log::{Logs, Reader, RecordKind},
+    log::{End, Logs, Reader, RecordKind},
     metrics::Metrics,
     recipes::Kind,
 };
 
 pub use accept::{Receipt, Refused, Submission};
+pub use again::NoRetry;
 pub use attached::Attached;
 use attached::Contexts;
 pub use attempt::Materials;
 pub use engine::watch_engine;
+pub use page::Page;
 pub use queue::{Place, Queue, QueueFull};
 pub use run::{Runner, RunnerSettings};
 use running::Running;
@@ -70,6 +74,9 @@ pub struct Request {
     /// Whether its caller waits, and its context is in this process alone: it ends with either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,
+    /// A hash over all that was asked for, where its caller gave it a key to be found by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 /// What doors may do with builds.
@@ -152,14 +159,6 @@ impl Builds {
         self.0.ledger.by_content(owner, content).await
     }
 
-    /// The owner's newest builds, at most `limit`.
-    ///
-    /// # Errors
-    /// When the ledger failed.
-    pub async fn newest(&self, owner: &UserName, limit: u32) -> Result<Vec<Build>, LedgerError> {
-        self.0.ledger.newest(owner, limit).await
-    }
-
     /// Reads the log of a build of this owner from the record after `after` on.
     ///
     /// # Errors
@@ -178,9 +177,25 @@ impl Builds {
         // Asked again after subscribing: a build that ended in between seals nothing any more.
         let ended = self.0.ledger.get(owner, id).await?.is_none_or(|build| build.state.is_terminal());
         if follow && ended {
-            self.0.logs.seal(id);
+            self.0.logs.seal_unless_held(id);
         }
         Ok(Some(reader))
+    }
+
+    /// The end of a build of this owner, to be waited for.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn end(&self, owner: &UserName, id: BuildId) -> Result<Option<End>, LedgerError> {
+        if self.0.ledger.get(owner, id).await?.is_none() {
+            return Ok(None);
+        }
+        let end = self.0.logs.end(id);
+        // Asked again after subscribing, as for a log.
+        if self.0.ledger.get(owner, id).await?.is_none_or(|build| build.state.is_terminal()) {
+            self.0.logs.seal_unless_held(id);
+        }
+        Ok(Some(end))
     }
 
     /// Removes finished builds of an owner that ended before `before`, their logs too; counts them.

@@ -6,9 +6,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 
 use super::{
+    builds::json,
     client::{Build, Client, ClientArgs, Trouble},
     exit, fail,
-    follow::follow,
+    follow::{follow, say},
 };
 use crate::recipes::Kind;
 
@@ -39,10 +40,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> ExitCode {
     match send(&args).await {
         Ok((_, build)) if args.detach => {
-            println!("{}", build.id);
+            say(&if args.client.json { json(&build) } else { build.id });
             ExitCode::SUCCESS
         }
-        Ok((client, build)) => follow(&client, &build.id).await,
+        Ok((client, build)) => follow(&client, &build.id, args.client.json).await,
         Err(trouble) => fail(trouble.status, &trouble),
     }
 }

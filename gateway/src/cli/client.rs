@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use reqwest::{Method, StatusCode, header};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
 use super::exit;
 
@@ -23,6 +23,9 @@ pub(crate) struct ClientArgs {
     /// The wsk token, uuid:key
     #[arg(long, env = "KILN_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Print one line of JSON instead, as the gateway said it
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A connection to a gateway.
@@ -34,20 +37,25 @@ pub(crate) struct Client {
 }
 
 /// A build as the API shows it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Build {
     pub(crate) id: String,
     pub(crate) state: String,
     pub(crate) image: String,
     pub(crate) digest: Option<String>,
     pub(crate) failure: Option<BuildFailure>,
+    /// What the API says beside that.
+    #[serde(flatten)]
+    pub(crate) rest: Map<String, Value>,
 }
 
 /// Why it failed.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct BuildFailure {
     pub(crate) reason: String,
     pub(crate) message: String,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 /// The gateway can't be asked, or said no.
@@ -61,6 +69,12 @@ pub(crate) struct Trouble {
 impl Trouble {
     pub(crate) fn new(status: u8, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
+    }
+}
+
+impl Build {
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled")
     }
 }
 
@@ -81,6 +95,11 @@ impl ClientArgs {
 impl Client {
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
         let request = self.request(Method::GET, path).timeout(ANSWER_WITHIN);
+        self.send(request).await?.json().await.map_err(unavailable)
+    }
+
+    pub(crate) async fn find<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Trouble> {
+        let request = self.request(Method::GET, path).timeout(ANSWER_WITHIN).query(query);
         self.send(request).await?.json().await.map_err(unavailable)
     }
 

@@ -42,7 +42,7 @@ pub(crate) struct LogsArgs {
 pub(crate) async fn status(args: StatusArgs) -> ExitCode {
     let found = async { args.client.connect()?.get::<Build>(&format!("/v1/builds/{}", path_part(&args.id))).await };
     match found.await {
-        Ok(build) => conclude(&build),
+        Ok(build) => conclude(&build, args.client.json),
         Err(trouble) => fail(trouble.status, &trouble),
     }
 }
@@ -53,18 +53,19 @@ pub(crate) async fn logs(args: LogsArgs) -> ExitCode {
         Err(trouble) => return fail(trouble.status, &trouble),
     };
     if args.follow {
-        return follow(&client, &args.id).await;
+        return follow(&client, &args.id, args.client.json).await;
     }
-    let mut view = View::new();
+    let mut view = View::new(args.client.json);
     match read(&client, &args.id, false, &mut view).await {
         Ok(_) => ExitCode::SUCCESS,
         Err(trouble) => fail(trouble.status, &trouble),
     }
 }
 
-/// Follows a build to its end; its state decides the exit status. Ctrl-C detaches.
-pub(crate) async fn follow(client: &Client, id: &str) -> ExitCode {
-    let mut view = View::new();
+/// Follows a build to its end; its state decides the exit status. Ctrl-C detaches. As JSON the log is
+/// one record a line, and the build the last one.
+pub(crate) async fn follow(client: &Client, id: &str, json: bool) -> ExitCode {
+    let mut view = View::new(json);
     let ended = tokio::select! {
         ended = follow_to_the_end(client, id, &mut view) => ended,
         _ = tokio::signal::ctrl_c() => {
@@ -75,7 +76,7 @@ pub(crate) async fn follow(client: &Client, id: &str) -> ExitCode {
     };
     view.done();
     match ended {
-        Ok(build) => conclude(&build),
+        Ok(build) => conclude(&build, json),
         Err(trouble) => {
             eprintln!("come back with: kiln logs -f {id}");
             fail(trouble.status, &trouble)
@@ -143,14 +144,15 @@ struct Data {
 
 /// What the user sees.
 struct View {
+    json: bool,
     seen: u64,
     steps: BTreeMap<u32, String>,
     spinner: Option<ProgressBar>,
 }
 
 impl View {
-    fn new() -> Self {
-        let spinner = std::io::stdout().is_terminal().then(|| {
+    fn new(json: bool) -> Self {
+        let spinner = (!json && std::io::stdout().is_terminal()).then(|| {
             let bar = ProgressBar::new_spinner();
             let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
@@ -158,11 +160,17 @@ impl View {
             bar.set_message("waiting for its turn");
             bar
         });
-        Self { seen: 0, steps: BTreeMap::new(), spinner }
+        Self { json, seen: 0, steps: BTreeMap::new(), spinner }
     }
 
     fn show(&mut self, event: &SseEvent) {
         self.seen = event.id;
+        if self.json {
+            // Its data is an object already; what it lacks is what the stream says around it.
+            let kind = serde_json::Value::from(event.kind.as_str());
+            let fields = event.data.strip_prefix('{').unwrap_or("}");
+            return say(&format!("{{\"seq\":{},\"kind\":{kind},{fields}", event.id));
+        }
         let Ok(data) = serde_json::from_str::<Data>(&event.data) else { return };
         let bytes = match (data.text, data.base64) {
             (Some(text), _) => text.into_bytes(),
@@ -210,26 +218,25 @@ impl View {
 }
 
 /// A line on standard output. A reader that went away isn't worth a panic: the exit status says the rest.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     drop(writeln!(std::io::stdout(), "{line}"));
 }
 
 /// Prints where a build is, and gives the exit status for it.
-fn conclude(build: &Build) -> ExitCode {
+pub(crate) fn conclude(build: &Build, json: bool) -> ExitCode {
     match (build.state.as_str(), &build.failure) {
-        ("succeeded", _) => {
-            say(&format!("{} {}", build.image, build.digest.as_deref().unwrap_or_default()));
-            ExitCode::SUCCESS
-        }
+        _ if json => say(&super::builds::json(build)),
+        ("succeeded", _) => say(&format!("{} {}", build.image, build.digest.as_deref().unwrap_or_default())),
         (state @ ("failed" | "cancelled"), failure) => {
             let why = failure.as_ref().map(|f| format!("{}: {}", f.reason, f.message)).unwrap_or_default();
             eprintln!("{state}: {why}");
-            ExitCode::from(1)
         }
-        (state, _) => {
-            say(state);
-            ExitCode::from(exit::TRY_AGAIN)
-        }
+        (state, _) => say(state),
+    }
+    match build.state.as_str() {
+        "succeeded" => ExitCode::SUCCESS,
+        "failed" | "cancelled" => ExitCode::from(1),
+        _ => ExitCode::from(exit::TRY_AGAIN),
     }
 }
 
@@ -239,6 +246,6 @@ fn turns_text_around(c: char) -> bool {
 }
 
 /// An id as a part of a path: whatever isn't an id's character is left out, and then isn't found.
-fn path_part(id: &str) -> String {
+pub(crate) fn path_part(id: &str) -> String {
     id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect()
 }

@@ -1,6 +1,7 @@
 //! The command line: one program serves, asks, and looks after the installation.
 
 mod build;
+mod builds;
 mod client;
 mod doctor;
 mod follow;
@@ -45,6 +46,16 @@ enum Verb {
     Status(follow::StatusArgs),
     /// Show a build's log
     Logs(follow::LogsArgs),
+    /// List your builds
+    List(builds::ListArgs),
+    /// Wait for a build's end
+    Wait(builds::OneArgs),
+    /// Stop a build
+    Cancel(builds::OneArgs),
+    /// Build once more what failed or was cancelled
+    Retry(builds::RetryArgs),
+    /// Say who the token's user is
+    Whoami(builds::WhoamiArgs),
     /// Look after the file of users
     #[command(subcommand)]
     User(user::Verb),
@@ -97,6 +108,11 @@ pub fn main() -> ExitCode {
             Verb::Build(args) => build::run(args).await,
             Verb::Status(args) => follow::status(args).await,
             Verb::Logs(args) => follow::logs(args).await,
+            Verb::List(args) => builds::list(args).await,
+            Verb::Wait(args) => builds::wait(args).await,
+            Verb::Cancel(args) => builds::cancel(args).await,
+            Verb::Retry(args) => builds::retry(args).await,
+            Verb::Whoami(args) => builds::whoami(args).await,
             Verb::User(verb) => user::run(&verb),
             Verb::Identity(verb) => identity::run(verb).await,
             Verb::Doctor(args) => doctor::run(&args).await,

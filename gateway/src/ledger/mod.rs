@@ -3,6 +3,7 @@
 //! One writer commits what many callers ask for in groups, so that a `fsync` is shared by all who
 //! wait for it; readers have connections of their own and never wait for the writer.
 
+mod list;
 mod lock;
 mod row;
 mod seal;
@@ -23,6 +24,7 @@ use sqlx::{
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+pub use list::{Filter, Rows};
 pub use lock::Lock;
 pub use row::{Accepted, Build, Change, Cleanup, Content, NewBuild, State};
 pub use seal::Seal;
@@ -215,16 +217,6 @@ impl Ledger {
         row.as_ref().map(Build::from_row).transpose()
     }
 
-    /// The newest builds of an owner, newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// When the database failed.
-    pub async fn newest(&self, owner: &UserName, limit: u32) -> Result<Vec<Build>, LedgerError> {
-        let query = sqlx::query("SELECT * FROM builds WHERE owner = ? ORDER BY seq DESC LIMIT ?");
-        let rows = query.bind(owner.as_str()).bind(limit).fetch_all(&self.readers).await?;
-        rows.iter().map(Build::from_row).collect()
-    }
-
     /// The file that came with a build.
     ///
     /// # Errors
@@ -232,6 +224,15 @@ impl Ledger {
     pub async fn file(&self, id: BuildId) -> Result<Option<Vec<u8>>, LedgerError> {
         let query = sqlx::query_scalar("SELECT bytes FROM files WHERE build = ?");
         Ok(query.bind(&id.0.as_bytes()[..]).fetch_optional(&self.readers).await?)
+    }
+
+    /// The file of a build that failed or was cancelled, if it is one of its owner's last.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn kept_file(&self, owner: &UserName, seq: i64) -> Result<Option<Vec<u8>>, LedgerError> {
+        let query = sqlx::query_scalar("SELECT bytes FROM kept_files WHERE owner = ? AND build_seq = ?");
+        Ok(query.bind(owner.as_str()).bind(seq).fetch_optional(&self.readers).await?)
     }
 
     /// Every build without a terminal state, in the order of acceptance.
@@ -305,7 +306,12 @@ async fn installation(pool: &SqlitePool) -> Result<(InstanceId, hmac::Key), Ledg
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use kiln_auth::{Scope, Target};
+    use kiln_backends::Reason;
+
     use super::*;
+    use crate::builds::Request;
 
     #[tokio::test]
     async fn a_ledger_that_a_newer_version_wrote_is_refused_and_stays_as_it_is() {
@@ -335,6 +341,42 @@ mod tests {
         assert_eq!(copy.extender("sha256:0", "python").await.unwrap().as_deref(), Some("bin"));
         assert!(Ledger::backup(&folder.path().join("none"), &copies.path().join("other")).await.is_err());
         assert!(!folder.path().join("none").exists());
+    }
+
+    #[tokio::test]
+    async fn the_files_of_an_owners_last_failures_are_kept_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(folder.path()).await.unwrap();
+        let mut seqs = Vec::new();
+        for at in 0..20_u8 {
+            let owner = UserName::parse(if at == 0 { "other" } else { "devel" }).unwrap();
+            let target = Target::parse(&format!("{owner}:t")).unwrap();
+            let build = NewBuild {
+                id: BuildId::new(),
+                content: None,
+                registry: "registry:5000".to_owned(),
+                target: Scope::of(owner.clone()).admit(target).unwrap(),
+                request: Request::default(),
+                file: Some(vec![at; if at == 19 { 300_000 } else { 10 }]),
+                sealed: None,
+                accepted_at: Timestamp::now(),
+            };
+            let id = build.id;
+            ledger.accept(build).await.unwrap();
+            ledger.request_cancel(id, Failure::new(Reason::CancelledByUser, "enough")).await.unwrap();
+            assert_eq!(ledger.file(id).await.unwrap(), None);
+            seqs.push((owner.clone(), ledger.get(&owner, id).await.unwrap().unwrap().seq));
+        }
+        let mut kept = Vec::new();
+        for (at, (owner, seq)) in seqs.iter().enumerate() {
+            kept.extend(ledger.kept_file(owner, *seq).await.unwrap().map(|file| (at, file)));
+        }
+        // The other owner's only one, and the last sixteen but for the long one.
+        let want = [0].into_iter().chain(3..19).map(|at| (at, vec![u8::try_from(at).unwrap(); 10]));
+        assert_eq!(kept, want.collect::<Vec<_>>());
+        let before = Timestamp::now().saturating_add(jiff::SignedDuration::from_secs(1)).unwrap();
+        ledger.remove_finished(Cleanup { owner: None, before, limit: 100 }).await.unwrap();
+        assert_eq!(ledger.kept_file(&seqs[5].0, seqs[5].1).await.unwrap(), None);
     }
 
     #[tokio::test]

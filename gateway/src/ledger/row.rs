@@ -157,11 +157,16 @@ impl State {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
 
-    pub(super) fn parse(word: &str) -> Result<Self, LedgerError> {
+    /// The state of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
         [Self::Queued, Self::Running, Self::Pushed, Self::Succeeded, Self::Failed, Self::Cancelled]
             .into_iter()
-            .find(|s| s.as_str() == word)
-            .ok_or_else(|| LedgerError::Corrupt(format!("state {word:?}")))
+            .find(|state| state.as_str() == word)
+    }
+
+    pub(super) fn parse(word: &str) -> Result<Self, LedgerError> {
+        Self::from_word(word).ok_or_else(|| LedgerError::Corrupt(format!("state {word:?}")))
     }
 }
 

@@ -16,6 +16,11 @@ use super::{
 /// How many writes may share a sync; more would only make the first of them wait.
 const GROUP: usize = 256;
 
+/// How many files of an owner's failed builds are kept, and how long they may be, bytes: what people
+/// try again, they try again soon, and few requirements files are longer than some KiB.
+const KEPT: u32 = 16;
+const KEPT_BYTES: i64 = 256 * 1024;
+
 type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// One thing to be written, with where the answer goes.
@@ -244,6 +249,9 @@ async fn transition(
     let query = query.bind(id.0.as_bytes().to_vec()).bind(attempt).bind(from.as_str());
     let moved = query.execute(&mut *db).await?.rows_affected() == 1;
     if moved && state.is_terminal() {
+        if state != State::Succeeded {
+            keep_file(db, id).await?;
+        }
         drop_file(db, id).await?;
     }
     Ok(moved)
@@ -262,6 +270,7 @@ async fn cancel(db: &mut SqliteConnection, id: BuildId, failure: Failure) -> Res
             );
             let query = query.bind(Timestamp::now().as_millisecond()).bind(text(&failure)?).bind(bytes);
             query.execute(&mut *db).await?;
+            keep_file(db, id).await?;
             drop_file(db, id).await?;
         }
         Some(State::Running | State::Pushed) => {
@@ -302,6 +311,22 @@ async fn remove(db: &mut SqliteConnection, which: Cleanup) -> Result<Vec<BuildId
     let query = query.bind(which.before.as_millisecond()).bind(which.owner.as_ref().map(|o| o.as_str().to_owned()));
     let ids: Vec<Vec<u8>> = query.bind(which.limit).fetch_all(db).await?;
     ids.iter().map(|id| Uuid::from_slice(id).map(BuildId).map_err(|e| LedgerError::Corrupt(e.to_string()))).collect()
+}
+
+/// Keeps the file of a build that could be tried again, and no more of its owner's than [`KEPT`].
+async fn keep_file(db: &mut SqliteConnection, id: BuildId) -> Result<(), LedgerError> {
+    let query = sqlx::query_scalar(
+        "INSERT INTO kept_files SELECT owner, seq, bytes FROM files JOIN builds ON builds.id = files.build \
+         WHERE files.build = ? AND length(bytes) <= ? RETURNING owner",
+    );
+    let owner: Option<String> = query.bind(id.0.as_bytes().to_vec()).bind(KEPT_BYTES).fetch_optional(&mut *db).await?;
+    let Some(owner) = owner else { return Ok(()) };
+    let query = sqlx::query(
+        "DELETE FROM kept_files WHERE owner = ?1 AND build_seq <= \
+         (SELECT build_seq FROM kept_files WHERE owner = ?1 ORDER BY build_seq DESC LIMIT 1 OFFSET ?2)",
+    );
+    query.bind(owner).bind(KEPT).execute(db).await?;
+    Ok(())
 }
 
 /// A context isn't needed once its build has ended.

@@ -5,7 +5,7 @@ mod reader;
 mod writer;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -30,9 +30,15 @@ pub struct Logs {
 #[derive(Debug, Default)]
 struct Live {
     marks: HashMap<BuildId, watch::Sender<Mark>>,
+    /// Logs whose last record is on its way, though their builds may have ended.
+    held: HashSet<BuildId>,
     /// Once the process stops: nobody waits any more.
     closed: bool,
 }
+
+/// The end of a log, to be waited for.
+#[derive(Debug)]
+pub struct End(watch::Receiver<Mark>);
 
 /// How far a growing log has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -67,11 +73,30 @@ impl Logs {
         Reader::new(self.path(id), after, growing)
     }
 
+    /// The end of a build's log, for those who want nothing else of it.
+    #[must_use]
+    pub fn end(&self, id: BuildId) -> End {
+        End(self.mark(id).subscribe())
+    }
+
     /// Tells the followers of a build that nothing will be appended any more.
     pub fn seal(&self, id: BuildId) {
-        if let Some(sender) = self.live().marks.remove(&id) {
-            sender.send_modify(|mark| mark.sealed = true);
+        self.live().seal(id);
+    }
+
+    /// As [`Logs::seal`], on behalf of a reader who found the build ended: not while its log is held.
+    pub fn seal_unless_held(&self, id: BuildId) {
+        let mut live = self.live();
+        if !live.held.contains(&id) {
+            live.seal(id);
         }
+    }
+
+    /// Until what this gives is dropped, readers wait for the last record of a build that may end meanwhile.
+    #[must_use]
+    pub fn hold(&self, id: BuildId) -> Held {
+        self.live().held.insert(id);
+        Held(self.clone(), id)
     }
 
     /// Lets all followers go once they have read what is there: the process stops, and whoever
@@ -110,6 +135,32 @@ impl Logs {
     fn path(&self, id: BuildId) -> PathBuf {
         let last = id.0.as_bytes()[15];
         self.folder.join(format!("{last:02x}")).join(format!("{id}.log"))
+    }
+}
+
+/// A log whose last record is on its way.
+#[derive(Debug)]
+pub struct Held(Logs, BuildId);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.live().held.remove(&self.1);
+    }
+}
+
+impl Live {
+    fn seal(&mut self, id: BuildId) {
+        if let Some(sender) = self.marks.remove(&id) {
+            sender.send_modify(|mark| mark.sealed = true);
+        }
+    }
+}
+
+impl End {
+    /// Done once nothing will be appended any more.
+    pub async fn come(mut self) {
+        // Whoever seals a log drops its mark; without one there is nothing to wait for.
+        let _ = self.0.wait_for(|mark| mark.sealed).await;
     }
 }
 

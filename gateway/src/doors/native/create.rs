@@ -1,0 +1,140 @@
+//! `POST /v1/builds`: a build to be made, once for each idempotency key.
+
+use aws_lc_rs::digest;
+use axum::{
+    Extension, Json,
+    extract::{State, rejection::JsonRejection},
+    response::{IntoResponse as _, Response},
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::{HeaderMap, StatusCode, header};
+use kiln_auth::{Identity, Origin, Target};
+use serde::Deserialize;
+
+use super::{Native, fault::Fault, view::View};
+use crate::{
+    builds::{Receipt, Request, Submission},
+    doors::base64_text::decode,
+    ledger::{Build, Content},
+    recipes::Kind,
+    registry::BaseRef,
+};
+
+/// The longest requirements file, bytes.
+const FILE_AT_MOST: usize = 5_000_000;
+/// The name of draft-ietf-httpapi-idempotency-key-header.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The longest key, bytes: a UUID or a hash, with room.
+const KEY_AT_MOST: usize = 255;
+
+/// A build to be made. Without a file the base gets a new name only.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewBuild {
+    source: String,
+    target: String,
+    kind: Option<Kind>,
+    file: Option<String>,
+    size: Option<String>,
+}
+
+pub(super) async fn create(
+    State(native): State<Native>,
+    Extension(identity): Extension<Identity>,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+    body: Result<Json<NewBuild>, JsonRejection>,
+) -> Result<Response, Fault> {
+    let Json(body) = body.map_err(|rejection| Fault::new(rejection.status(), rejection.body_text()))?;
+    let mut submission = submission(&native, &identity, origin, body)?;
+    if let Some(id) = content_id(&headers)? {
+        submission.request.fingerprint = Some(fingerprint(&submission));
+        submission.content = Some(Content { id, retry: false });
+    }
+    let asked = submission.request.fingerprint.clone();
+    match native.builds.accept(submission).await? {
+        Receipt::Queued(id) => {
+            let build = native.builds.get(identity.user(), id).await?.ok_or_else(Fault::missing)?;
+            Ok(accepted(&build))
+        }
+        Receipt::Existing(build) if build.request.fingerprint == asked => {
+            Ok((StatusCode::OK, Json(View::of(&build))).into_response())
+        }
+        Receipt::Existing(_) => {
+            let text = "Idempotency-Key: another request of yours had this key; send a new one";
+            Err(Fault::new(StatusCode::UNPROCESSABLE_ENTITY, text))
+        }
+    }
+}
+
+/// A build that was taken.
+pub(super) fn accepted(build: &Build) -> Response {
+    let location = [(header::LOCATION, format!("/v1/builds/{}", build.id))];
+    (StatusCode::ACCEPTED, location, Json(View::of(build))).into_response()
+}
+
+fn submission(native: &Native, identity: &Identity, origin: Origin, body: NewBuild) -> Result<Submission, Fault> {
+    let bad = |what: &str, error: &dyn std::fmt::Display| Fault::bad(format!("{what}: {error}"));
+    let target = Target::parse(&body.target).map_err(|e| bad("target", &e))?;
+    let foreign = |e| Fault::new(StatusCode::FORBIDDEN, format!("target: {e}"));
+    let target = identity.scope().admit(target).map_err(foreign)?;
+    let source = BaseRef::parse(&body.source).map_err(|e| bad("source", &e))?;
+    let file = body.file.map(|file| decode(&file).ok_or_else(|| bad("file", &"no standard base64"))).transpose()?;
+    if file.as_ref().is_some_and(|file| file.len() > FILE_AT_MOST) {
+        let text = format!("file: longer than {FILE_AT_MOST} bytes");
+        return Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    if file.as_ref().is_some_and(|file| std::str::from_utf8(file).is_err()) {
+        return Err(bad("file", &"no UTF-8 text"));
+    }
+    if file.is_some() && body.kind.is_none() {
+        return Err(bad("kind", &"needed with a file"));
+    }
+    if native.sizes.get(body.size.as_deref()).is_none() {
+        return Err(bad("size", &format!("there is no such class; there are {}", native.sizes.names())));
+    }
+    let request = Request {
+        source: source.to_string(),
+        kind: body.kind,
+        extend: file.is_some(),
+        size: body.size,
+        any_target: identity.scope().is_unbounded(),
+        ..Request::default()
+    };
+    Submission::new(origin, identity, &native.registry, target, request, file).map_err(Fault::bad)
+}
+
+/// What the ledger finds a request by that is sent again; keys are short, and of any characters, so a hash.
+fn content_id(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    if keys.next().is_some() || key.is_empty() || key.len() > KEY_AT_MOST {
+        return Err(Fault::bad(format!("Idempotency-Key: one of 1 to {KEY_AT_MOST} bytes")));
+    }
+    Ok(Some(format!("key:{}", hash(&[key.as_bytes()]))))
+}
+
+/// What two requests with one key must have in common.
+fn fingerprint(submission: &Submission) -> String {
+    let Submission { registry, target, request, file, .. } = submission;
+    let kind = request.kind.map_or("", Kind::as_str);
+    hash(&[
+        registry.as_bytes(),
+        target.to_string().as_bytes(),
+        request.source.as_bytes(),
+        kind.as_bytes(),
+        request.size.as_deref().unwrap_or_default().as_bytes(),
+        file.as_deref().map_or(b"-", |_| b"+"),
+        file.as_deref().unwrap_or_default(),
+    ])
+}
+
+/// A hash over fields, each with its length, so that none runs into the next.
+fn hash(fields: &[&[u8]]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for field in fields {
+        context.update(&(field.len() as u64).to_be_bytes());
+        context.update(field);
+    }
+    BASE64_URL_SAFE_NO_PAD.encode(context.finish())
+}
