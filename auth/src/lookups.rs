@@ -15,7 +15,7 @@ pub struct LookupLimits {
     pub lookup: Duration,
     /// How many lookups are under way at once.
     pub lookups: usize,
-    /// How many more may wait for their turn; who comes then is refused at once.
+    /// How many more may wait for their turn; who comes then is told to come back.
     pub waiting: usize,
     /// How long an answer may be, in bytes.
     pub answer: usize,
@@ -31,14 +31,6 @@ pub enum LookupError {
         who: &'static str,
         /// The bound.
         within: Duration,
-    },
-    /// Too many wait already.
-    #[error("{waiting} lookups are waiting for {who} already")]
-    Crowded {
-        /// Who would have been asked.
-        who: &'static str,
-        /// The bound.
-        waiting: usize,
     },
 }
 
@@ -76,11 +68,11 @@ impl Lookups {
     /// Waits for a turn and lets `lookup` run.
     ///
     /// # Errors
-    /// Its own, or that it is unavailable: too many wait, or the time is up.
+    /// Its own, that too many wait, or that the time is up.
     pub(crate) async fn run<T>(&self, lookup: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-        let Self { who, limits: LookupLimits { waiting, lookup: within, .. }, turns, places } = self;
-        let crowded = |_| Refusal::unavailable(LookupError::Crowded { who, waiting: *waiting });
-        let _place = places.try_acquire().map_err(crowded)?;
+        let Self { who, limits: LookupLimits { lookup: within, .. }, turns, places } = self;
+        // Not unavailable: it may be well, and whoever comes is to blame for nothing.
+        let _place = places.try_acquire().map_err(|_| Refusal::Busy)?;
         let in_turn = async {
             // It is never closed.
             let _turn = turns.acquire().await.map_err(Refusal::unavailable)?;
@@ -100,7 +92,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_comes_when_enough_wait_is_refused_at_once() {
+    async fn who_comes_when_enough_wait_is_told_so_at_once() {
         let lookup = Duration::from_millis(200);
         let limits = LookupLimits { lookups: 2, waiting: 3, lookup, ..LookupLimits::default() };
         let lookups = std::sync::Arc::new(Lookups::new("it", limits));
@@ -112,8 +104,7 @@ mod tests {
         while lookups.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        let refused = cause(lookups.run(async { Ok(()) }).await);
-        assert!(refused.contains("3 lookups are waiting for it"), "{refused}");
+        assert!(matches!(lookups.run(async { Ok(()) }).await, Err(Refusal::Busy)));
         while let Some(late) = callers.join_next().await {
             let late = cause(late.unwrap());
             assert!(late.contains("it did not answer within 200ms"), "{late}");
