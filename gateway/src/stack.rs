@@ -67,6 +67,8 @@ impl Guard {
         let at_once = self.admission.at_once(class).clone();
         route.route_layer(
             ServiceBuilder::new()
+                // Outermost: whoever refuses below drops the body, and its sender is to see the answer.
+                .layer(Linger::layer())
                 // Errors of the layers below become answers here, in the door's dialect.
                 .layer(around(Door::noted, rescue::answer))
                 // Before any work. It sheds instead of queueing: whoever waits here would only time out

@@ -256,6 +256,8 @@ fn replaced(variables: &BTreeMap<String, String>) -> Result<toml::Table, ConfigE
             ("host".to_owned(), toml::Value::from(value("COUCHDB_SERVICE_HOST").unwrap_or("localhost"))),
             ("port".to_owned(), i64::from(port).into()),
             ("user".to_owned(), value("COUCHDB_ADMIN_USER").unwrap_or("whisk_admin").into()),
+            // These know no other way, whatever the name looks like.
+            ("allow_plain_http".to_owned(), true.into()),
         ]);
         let couchdb = toml::Table::from_iter([("couchdb".to_owned(), couchdb.into())]);
         table.insert("identity".to_owned(), couchdb.into());
