@@ -21,6 +21,8 @@ pub enum Reason {
     StepFailed,
     /// A build step was killed for want of memory.
     OutOfMemory,
+    /// The build wrote more to disk than it may.
+    OutOfStorage,
     /// The registry refused the push.
     PushDenied,
     /// The registry didn't answer, or answered with errors of its own.

@@ -93,6 +93,8 @@ pub struct Limits {
     pub cpu_millis: Option<u32>,
     /// Number of processes, where the engine can enforce it.
     pub processes: Option<u32>,
+    /// Bytes of disk of the whole build, where it has an engine of its own.
+    pub storage: Option<u64>,
     /// For each step.
     pub step_deadline: Option<Duration>,
 }

@@ -269,6 +269,7 @@ impl Attempt<'_> {
                 memory: size.memory.map(NonZeroU64::get),
                 cpu_millis: size.cpu_millis.map(NonZeroU32::get),
                 processes: size.processes.map(NonZeroU32::get),
+                storage: size.storage.map(NonZeroU64::get),
                 step_deadline: size.step_deadline,
             },
         }

@@ -68,6 +68,8 @@ pub struct Size {
     pub cpu_millis: Option<NonZeroU32>,
     /// Processes of a step, where the engine can enforce it.
     pub processes: Option<NonZeroU32>,
+    /// Disk of the whole build, bytes, where it has an engine of its own.
+    pub storage: Option<NonZeroU64>,
     /// How long one step may take.
     #[serde(deserialize_with = "optional_duration")]
     pub step_deadline: Option<Duration>,

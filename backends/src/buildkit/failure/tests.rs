@@ -52,6 +52,7 @@ pub(crate) fn spec() -> BuildSpec {
             memory: None,
             cpu_millis: None,
             processes: None,
+            storage: None,
             step_deadline: None,
         },
     }

@@ -107,6 +107,13 @@ async fn spec(
         sources: SourceRules(vec![SourceRule::Allow(resolved.reference.policy_identifier())]),
         registry_auth: Arc::new(BuildCredentials { push, pulls: vec![pull], elsewhere: None }.session(client.clone())),
         secrets: BTreeMap::new(),
-        limits: Limits { deadline: WITHIN, memory: None, cpu_millis: None, processes: None, step_deadline: None },
+        limits: Limits {
+            deadline: WITHIN,
+            memory: None,
+            cpu_millis: None,
+            processes: None,
+            storage: None,
+            step_deadline: None,
+        },
     })
 }
