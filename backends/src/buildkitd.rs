@@ -80,17 +80,11 @@ impl BuildBackend for BuildkitdBackend {
         cancel: CancellationToken,
     ) -> Result<Option<Pushed>, RunError> {
         let interrupt = Interrupt::new(cancel, spec.limits.deadline);
-        let attempt = |export| Attempt {
-            transport: &self.transport,
-            spec: &spec,
-            export,
-            steps: &self.steps,
-            events: &events,
-            interrupt: &interrupt,
-        };
+        let attempt =
+            |export| Attempt { spec: &spec, export, steps: &self.steps, events: &events, interrupt: &interrupt };
         match &spec.output {
-            Output::Push(to) => pushed(attempt(Export::PushByDigest(to)).run().await?).map(Some),
-            Output::Nothing => attempt(Export::Nothing).run().await.map(|_| None),
+            Output::Push(to) => pushed(attempt(Export::PushByDigest(to)).run(&self.transport).await?).map(Some),
+            Output::Nothing => attempt(Export::Nothing).run(&self.transport).await.map(|_| None),
         }
     }
 

@@ -15,6 +15,8 @@ pub struct Capabilities {
     pub atomic_tag: bool,
     /// Whether it can push an index, which is what an image for several platforms is.
     pub indexes: bool,
+    /// Whether what a build made is still there for its owner's next one.
+    pub keeps_cache: bool,
     /// Which network its build steps have.
     pub step_network: StepNetwork,
     /// Which limits it enforces on a step.

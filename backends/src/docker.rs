@@ -116,21 +116,17 @@ impl BuildBackend for DockerBackend {
         let engine = interrupt.or(Engine::connect(&self.host)).await?.map_err(lost)?;
         let store = interrupt.or(engine.store()).await?.map_err(lost)?;
         let transport = self.transport();
-        let attempt = |export| Attempt {
-            transport: &transport,
-            spec: &spec,
-            export,
-            steps: &self.steps,
-            events: &events,
-            interrupt: &interrupt,
-        };
+        let attempt =
+            |export| Attempt { spec: &spec, export, steps: &self.steps, events: &events, interrupt: &interrupt };
         match (&spec.output, store) {
-            (Output::Nothing, _) => attempt(Export::Nothing).run().await.map(|_| None),
-            (Output::Push(to), Store::Containerd) => pushed(attempt(Export::PushByDigest(to)).run().await?).map(Some),
+            (Output::Nothing, _) => attempt(Export::Nothing).run(&transport).await.map(|_| None),
+            (Output::Push(to), Store::Containerd) => {
+                pushed(attempt(Export::PushByDigest(to)).run(&transport).await?).map(Some)
+            }
             (Output::Push(to), Store::GraphDriver) => {
                 let kept = kept_name(&spec.attempt);
                 let push = Push::new(engine, &*spec.registry_auth, to, &events, &interrupt, kept.clone());
-                let built = attempt(Export::Keep(kept)).run().await;
+                let built = attempt(Export::Keep(kept)).run(&transport).await;
                 let lock = self.lock_of(push.repository());
                 let outcome = match built {
                     Ok(_) => push.run(&lock).await,

@@ -44,6 +44,7 @@ impl BuildBackend for Fake {
             platforms: vec!["linux/amd64".to_owned()],
             atomic_tag: true,
             indexes: true,
+            keeps_cache: true,
             step_network: StepNetwork::Own,
             step_limits: StepLimits::default(),
             warnings: Vec::new(),

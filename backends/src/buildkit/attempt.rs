@@ -31,7 +31,6 @@ pub(crate) type Exported = HashMap<String, String>;
 
 /// One attempt, and what it talks to.
 pub(crate) struct Attempt<'a> {
-    pub(crate) transport: &'a Transport,
     pub(crate) spec: &'a BuildSpec,
     pub(crate) export: Export<'a>,
     pub(crate) steps: &'a StepSettings,
@@ -85,10 +84,16 @@ impl Interrupt {
 // === impl Attempt ===
 
 impl Attempt<'_> {
-    /// Runs it to its end.
-    pub(crate) async fn run(self) -> Result<Exported, RunError> {
+    /// Connects, and runs it to its end.
+    pub(crate) async fn run(self, transport: &Transport) -> Result<Exported, RunError> {
+        let connection = self.interrupt.or(transport.connect()).await?;
+        let connection = connection.map_err(|source| RunError::Engine { retryable: true, source })?;
+        self.run_on(connection).await
+    }
+
+    /// Runs it to its end over a connection of its own.
+    pub(crate) async fn run_on(self, connection: Connection) -> Result<Exported, RunError> {
         let lost = |source| RunError::Engine { retryable: true, source };
-        let connection = self.interrupt.or(self.transport.connect()).await?.map_err(lost)?;
         let offers = Offers {
             context_key: self.spec.context.content_hash().map(|content| self.spec.tenant.context_key(&content)),
             context: Arc::clone(&self.spec.context),

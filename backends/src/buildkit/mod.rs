@@ -22,8 +22,9 @@ mod tail;
 mod transport;
 
 pub use solve::StepSettings;
+pub(crate) use transport::Connection;
 pub(crate) use transport::causes;
-pub use transport::{Address, InsecureAddress, InvalidAddress, Tls, Transport};
+pub use transport::{Address, Dial, InsecureAddress, InvalidAddress, Tls, Transport};
 
 use crate::{EngineError, Pushed, RunError};
 

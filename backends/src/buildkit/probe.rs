@@ -39,14 +39,28 @@ pub(crate) struct Version(u32, u32, u32);
 
 /// Asks a daemon everything.
 pub(crate) async fn probe(transport: &Transport) -> Result<Capabilities, EngineError> {
-    timeout(PATIENCE, ask(transport)).await.map_err(|_| EngineError::Unreachable {
-        endpoint: transport.to_string(),
-        cause: "no answer in 20 s".to_owned(),
-    })?
+    let asked = timeout(PATIENCE, async { ask(transport, transport.connect().await?).await });
+    let mut capabilities = asked.await.map_err(|_| silent(transport))??;
+    if capabilities.step_network == StepNetwork::Host {
+        capabilities.warnings.push(
+            "build steps use the engine's own network: they reach its loopback and everything it reaches; \
+             give the worker networkMode = \"cni\" or \"bridge\""
+                .to_owned(),
+        );
+    }
+    Ok(capabilities)
 }
 
-async fn ask(transport: &Transport) -> Result<Capabilities, EngineError> {
-    let connection = transport.connect().await?;
+/// Asks over a connection that there already is.
+pub(crate) async fn probe_on(transport: &Transport, connection: Connection) -> Result<Capabilities, EngineError> {
+    timeout(PATIENCE, ask(transport, connection)).await.map_err(|_| silent(transport))?
+}
+
+fn silent(transport: &Transport) -> EngineError {
+    EngineError::Unreachable { endpoint: transport.to_string(), cause: "no answer in 20 s".to_owned() }
+}
+
+async fn ask(transport: &Transport, connection: Connection) -> Result<Capabilities, EngineError> {
     let workers = connection.control.clone().list_workers(ListWorkersRequest::default()).await;
     let refused = |status: tonic::Status| match std::error::Error::source(&status) {
         // With TLS 1.3 a client learns that its certificate was refused by its first call.
@@ -71,14 +85,6 @@ async fn ask(transport: &Transport) -> Result<Capabilities, EngineError> {
     } else if parsed < ADVISED.0 {
         warnings.push(format!("BuildKit {found} has known faults; {} or newer is advised", ADVISED.1));
     }
-    let step_network = step_network(worker);
-    if step_network == StepNetwork::Host {
-        warnings.push(
-            "build steps use the engine's own network: they reach its loopback and everything it reaches; \
-             give the worker networkMode = \"cni\" or \"bridge\""
-                .to_owned(),
-        );
-    }
     let limits = parsed >= LIMITING;
     Ok(Capabilities {
         engine: "buildkitd".to_owned(),
@@ -86,7 +92,8 @@ async fn ask(transport: &Transport) -> Result<Capabilities, EngineError> {
         platforms: workers.iter().flat_map(|worker| &worker.platforms).map(platform).collect(),
         atomic_tag: true,
         indexes: true,
-        step_network,
+        keeps_cache: true,
+        step_network: step_network(worker),
         // Nothing in a solve bounds the number of processes.
         step_limits: StepLimits { memory: limits, cpu: limits, processes: false },
         warnings,

@@ -1,7 +1,7 @@
-//! The ways to a BuildKit daemon: a unix socket, TCP with mutual TLS, or a Docker Engine that
-//! hands over a connection.
+//! The ways to a BuildKit daemon: a unix socket, TCP with mutual TLS, a Docker Engine that hands
+//! over a connection, or whoever else can open one.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{BytesMessage, control_client::ControlClient};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
     net::{TcpStream, UnixStream},
     sync::mpsc,
     time::timeout,
@@ -37,10 +37,17 @@ const WAITING_CHUNKS: usize = 16;
 
 type Socket = Either<UnixStream, TcpStream>;
 type Hijacked = TokioIo<hyper::upgrade::Upgraded>;
+type Control = TokioIo<Either<Socket, Either<Hijacked, DuplexStream>>>;
 
 /// A byte stream in both directions.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Opens byte streams to a daemon that has no address here; shown as where it is.
+pub trait Dial: fmt::Display + fmt::Debug + Send + Sync {
+    /// This end of a new stream.
+    fn dial(&self) -> BoxFuture<'static, io::Result<DuplexStream>>;
+}
 
 /// Where something listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,6 +91,8 @@ pub enum Transport {
     Buildkitd(Address, Option<Tls>),
     /// The one inside a Docker Engine.
     DockerEngine(Address),
+    /// A daemon to which somebody else opens the way; always with TLS.
+    Dialed(Arc<dyn Dial>, Tls),
 }
 
 /// A connection to a daemon; all of it closes when the last clone is dropped.
@@ -162,6 +171,7 @@ impl fmt::Display for Transport {
         match self {
             Self::Buildkitd(address, _) => write!(f, "buildkitd at {address}"),
             Self::DockerEngine(address) => write!(f, "the Docker Engine at {address}"),
+            Self::Dialed(way, _) => way.fmt(f),
         }
     }
 }
@@ -173,11 +183,17 @@ impl Transport {
         // No HTTP/2 pings: buildkitd answers them with too_many_pings. The session's health checks
         // tell whether it lives.
         let mut endpoint = Endpoint::from_static("http://buildkit");
-        if let Self::Buildkitd(Address::Tcp(authority), Some(tls)) = self {
-            let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
-            endpoint = Endpoint::from_static("https://buildkit")
-                .tls_config(tls.config(host.trim_matches(['[', ']'])))
-                .map_err(|e| unreachable(causes(&e)))?;
+        let tls = match self {
+            Self::Buildkitd(Address::Tcp(authority), Some(tls)) => {
+                let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+                Some(tls.config(host.trim_matches(['[', ']'])))
+            }
+            Self::Dialed(_, tls) => Some(tls.config("buildkit")),
+            Self::Buildkitd(..) | Self::DockerEngine(_) => None,
+        };
+        if let Some(tls) = tls {
+            endpoint =
+                Endpoint::from_static("https://buildkit").tls_config(tls).map_err(|e| unreachable(causes(&e)))?;
         }
         let transport = self.clone();
         let dial = tower::service_fn(move |_: http::Uri| transport.clone().dial_control());
@@ -190,11 +206,14 @@ impl Transport {
     }
 
     /// Boxed: otherwise the compiler can't prove that a build may run on any thread.
-    fn dial_control(self) -> BoxFuture<'static, io::Result<TokioIo<Either<Socket, Hijacked>>>> {
+    fn dial_control(self) -> BoxFuture<'static, io::Result<Control>> {
         Box::pin(async move {
             let stream = match &self {
                 Self::Buildkitd(address, _) => Either::Left(address.dial().await?),
-                Self::DockerEngine(address) => Either::Right(hijack(address, "/grpc", HeaderMap::new()).await?),
+                Self::DockerEngine(address) => {
+                    Either::Right(Either::Left(hijack(address, "/grpc", HeaderMap::new()).await?))
+                }
+                Self::Dialed(way, _) => Either::Right(Either::Right(way.dial().await?)),
             };
             Ok(TokioIo::new(stream))
         })
@@ -229,7 +248,7 @@ impl Connection {
     /// The byte stream on which the daemon calls back.
     pub(crate) async fn open_session(&self, headers: HeaderMap) -> Result<Box<dyn Io>, EngineError> {
         match &self.transport {
-            Transport::Buildkitd(..) => self.tunnel(headers).await,
+            Transport::Buildkitd(..) | Transport::Dialed(..) => self.tunnel(headers).await,
             Transport::DockerEngine(address) => {
                 let hijacked = timeout(CONNECT_TIMEOUT, hijack(address, "/session", headers))
                     .await

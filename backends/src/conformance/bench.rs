@@ -34,6 +34,8 @@ pub struct Bench {
     pub registry: String,
     /// A registry that wants a name and a password, `host:port`, and those.
     pub private: (String, BasicCredential),
+    /// Whether the engine reaches what the suite itself listens at on loopback.
+    pub reaches_suite: bool,
     /// A busybox in the first registry, `repository:tag`; its `/bin/sh` is all that the steps need.
     pub base: String,
     instance: InstanceId,
@@ -86,7 +88,7 @@ impl Bench {
         base: String,
     ) -> Self {
         let instance = InstanceId(BuildId::new().0);
-        Self { backend, registry, private, base, instance, builds: Arc::default() }
+        Self { backend, registry, private, reaches_suite: true, base, instance, builds: Arc::default() }
     }
 
     /// The base as a Dockerfile names it.
@@ -157,7 +159,14 @@ impl Bench {
             sources: SourceRules(vec![SourceRule::Allow(format!("docker-image://{}*", self.base_reference()))]),
             registry_auth: Arc::new(Fixed::default()),
             secrets: BTreeMap::new(),
-            limits: Limits { deadline: PATIENCE, memory: None, cpu_millis: None, processes: None, step_deadline: None },
+            limits: Limits {
+                deadline: PATIENCE,
+                memory: None,
+                cpu_millis: None,
+                processes: None,
+                storage: None,
+                step_deadline: None,
+            },
         }
     }
 

@@ -73,6 +73,7 @@ mod tests {
             platforms: vec!["linux/amd64".to_owned(), "linux/386".to_owned()],
             atomic_tag: indexes,
             indexes,
+            keeps_cache: true,
             step_network: StepNetwork::Own,
             step_limits: StepLimits::default(),
             warnings: Vec::new(),
