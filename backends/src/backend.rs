@@ -93,6 +93,9 @@ pub enum EngineError {
     /// A proof failed.
     #[error("the engine can't be used: {0}")]
     Unfit(String),
+    /// The pod of one build had trouble; others may fare better.
+    #[error(transparent)]
+    Pod(#[from] crate::kubernetes::Trouble),
     /// It answered something that can't be understood.
     #[error("the engine answered {0}")]
     Protocol(String),

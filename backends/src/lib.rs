@@ -14,6 +14,7 @@ pub mod docker;
 pub mod event;
 pub mod failure;
 pub mod fake;
+pub mod kubernetes;
 pub mod session_auth;
 pub mod spec;
 pub mod step_deadline;
@@ -26,6 +27,7 @@ pub use capabilities::{Capabilities, StepLimits, StepNetwork};
 pub use docker::{DockerBackend, DockerConfig};
 pub use event::{Event, EventKind, EventSink, Stream};
 pub use failure::{FailedStep, Failure, Reason};
+pub use kubernetes::{KubernetesBackend, KubernetesConfig};
 pub use session_auth::{BasicCredential, RegistryAuth, RegistryToken, TokenRefused, TokenRequest};
 pub use spec::{
     AttemptName, BuildArg, BuildId, BuildSpec, Destination, ForbiddenArg, InstanceId, Limits, Output, Secret,

@@ -1,0 +1,177 @@
+//! What an operator sets of builds in a cluster.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use k8s_openapi::api::core::v1::{Affinity, Toleration};
+use serde::Deserialize;
+
+use crate::InstanceId;
+
+/// How a cluster is reached, and what build pods are like in it.
+#[derive(Clone, Debug)]
+pub struct KubernetesConfig {
+    /// Whose Jobs in the cluster are this installation's.
+    pub instance: InstanceId,
+    /// How the API server is reached.
+    pub access: Access,
+    /// Where the Jobs are made; the access's own namespace if `None`.
+    pub namespace: Option<String>,
+    /// How Kiln gets to the daemons.
+    pub reach: Reach,
+    /// How daemons are kept from being root on their nodes; chosen by trying if `None`.
+    pub profile: Option<Profile>,
+    /// How daemons keep layers.
+    pub snapshotter: Snapshotter,
+    /// What pods are made of, and where they run.
+    pub pods: Pods,
+    /// How long a pod may take from its Job's creation to a daemon that answers.
+    pub start_deadline: Duration,
+    /// What daemons know of registries.
+    pub registries: DaemonRegistries,
+    /// Whether sessions may hand out a push credential that is valid for other owners' repositories,
+    /// too, and whether that is accepted where steps can read it.
+    pub shared_credential: SharedCredential,
+}
+
+/// How the cluster's API server is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// By the service account of the pod in which Kiln runs.
+    InCluster,
+    /// By a kubeconfig, for development.
+    Kubeconfig {
+        /// The file.
+        file: PathBuf,
+        /// The context in it; its current one if `None`.
+        context: Option<String>,
+    },
+}
+
+/// How Kiln gets to a daemon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// At its pod's address.
+    PodIp,
+    /// Through the API server, for development.
+    PortForward,
+}
+
+/// How a daemon that makes containers is kept from being root on its node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// The pod has a user namespace of its own, in which the daemon is root.
+    Userns,
+    /// The daemon is an ordinary user that makes a user namespace itself. Its steps can read its memory.
+    Rootless,
+}
+
+/// How a daemon keeps layers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Snapshotter {
+    /// The first of the others that works, by the daemon's own trial.
+    #[default]
+    Auto,
+    /// The kernel's overlay file system, in the user namespace.
+    Overlayfs,
+    /// An overlay file system in user space; the node must give the pod `/dev/fuse`.
+    FuseOverlayfs,
+    /// Plain copies.
+    Native,
+}
+
+/// What build pods are made of, and where they run. Each key is as in a pod's spec.
+#[derive(Clone, Debug, Default)]
+pub struct Pods {
+    /// The image of daemons with the profile `userns`: it has `buildkitd`, runc, CNI plugins and a `/bin/sh`.
+    pub image: String,
+    /// The image of daemons with the profile `rootless`: it starts `rootlesskit buildkitd` as its user 1000.
+    pub rootless_image: String,
+    /// The Secrets with which the image is pulled.
+    pub image_pull_secrets: Vec<String>,
+    /// The service account; none of its tokens comes into the pod.
+    pub service_account: Option<String>,
+    /// The labels that nodes must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// The taints that pods bear.
+    pub tolerations: Vec<Toleration>,
+    /// The nodes that pods want, or must have.
+    pub affinity: Option<Affinity>,
+    /// The runtime that isolates them.
+    pub runtime_class: Option<String>,
+    /// Who goes before whom.
+    pub priority_class: Option<String>,
+    /// What a pod asks for of what its build's size class doesn't bound.
+    pub requests: Requests,
+}
+
+/// What is set aside for a pod on its node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Requests {
+    /// Thousandths of a processor.
+    pub cpu_millis: u32,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes of disk.
+    pub storage: u64,
+}
+
+/// What daemons know of registries: lines of `buildkitd.toml`, and the files that they name.
+#[derive(Clone, Debug, Default)]
+pub struct DaemonRegistries {
+    /// The `[registry."…"]` tables.
+    pub toml: String,
+    /// Certificates of authorities by their name in [`DAEMON_FOLDER`].
+    pub authorities: BTreeMap<String, Vec<u8>>,
+}
+
+/// Whether a push credential is valid beyond the build that it was given to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SharedCredential {
+    /// There is none.
+    #[default]
+    None,
+    /// There is one, and steps must not be able to read it.
+    Guarded,
+    /// There is one, and the operator accepts that steps could.
+    Accepted,
+}
+
+/// Where a daemon finds its configuration and certificates.
+pub const DAEMON_FOLDER: &str = "/etc/kiln";
+
+// === impl Profile ===
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Userns => "userns",
+            Self::Rootless => "rootless",
+        })
+    }
+}
+
+// === impl Snapshotter ===
+
+impl Snapshotter {
+    /// As the daemon calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Overlayfs => "overlayfs",
+            Self::FuseOverlayfs => "fuse-overlayfs",
+            Self::Native => "native",
+        }
+    }
+}
+
+// === impl Requests ===
+
+impl Default for Requests {
+    /// A quarter of a processor, half a gibibyte, and disk for a base and its layers.
+    fn default() -> Self {
+        Self { cpu_millis: 250, memory: 512 << 20, storage: 2 << 30 }
+    }
+}

@@ -1,0 +1,196 @@
+//! One attempt in a cluster: its Job made, its daemon reached, its build run, its Job removed.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    Inner, certificates,
+    config::{Profile, Reach},
+    forward,
+    manifest::{Plan, Purpose},
+    names,
+    owned::OwnedJob,
+    resources,
+    trouble::Trouble,
+};
+use crate::{
+    BuildSpec, EngineError, EventKind, EventSink, Output, Pushed, RunError,
+    buildkit::{
+        Connection, StepSettings, Tls, Transport,
+        attempt::{Attempt, Interrupt},
+        pushed,
+        solve::Export,
+    },
+};
+
+/// Beyond a build's deadline and its pod's start: until then Kiln itself has removed the Job.
+const MARGIN: Duration = Duration::from_secs(60);
+/// How long the cluster may take to say why a daemon's connection broke.
+const CAUSE: Duration = Duration::from_secs(5);
+/// How long a removed pod may take to be gone where the engine is to be clean; beyond its grace.
+const LEAVING: Duration = Duration::from_secs(8);
+/// How long the end of a build waits for the removal of its Job, a matter of milliseconds.
+const REMOVING: Duration = Duration::from_secs(1);
+
+impl Inner {
+    /// Runs an attempt to its end, or until `stop` fires.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        mut spec: BuildSpec,
+        events: EventSink,
+        stop: CancellationToken,
+    ) -> Result<Option<Pushed>, RunError> {
+        let inner = stop.child_token();
+        let interrupt = Interrupt::new(inner.clone(), spec.limits.deadline);
+        let proof = interrupt.or(Arc::clone(&self).proved(Duration::MAX)).await?.map_err(engine)?;
+        let plan = self.plan(&spec, proof.profile);
+        let limits = spec.limits;
+        // The pod has them, and a daemon in a user namespace has no control groups to give.
+        (spec.limits.memory, spec.limits.cpu_millis) = (None, None);
+        let (owned, tls) = self.daemon(&plan, proof.profile).await.map_err(engine)?;
+        let build = Build { inner: &self, owned: &owned, spec: &spec, events: &events, interrupt: &interrupt };
+        let outcome = match build.run(tls, &inner).await {
+            Ok(pushed) => Ok(pushed),
+            Err(Ended::So(error)) => Err(error),
+            Err(Ended::By(_)) if stop.is_cancelled() => Err(RunError::Cancelled),
+            Err(Ended::By(trouble)) => {
+                tracing::warn!(attempt = %spec.attempt, %trouble, "a build's pod had trouble");
+                if trouble.is_of_pods_like_it() {
+                    // What was proved may not hold any more.
+                    *self.proof.lock().await = None;
+                }
+                events.emit(EventKind::Warning { text: trouble.public().to_owned() }).await;
+                Err(trouble.ends(&limits))
+            }
+        };
+        let clean = matches!(outcome, Err(RunError::Cancelled | RunError::Build(_)));
+        let removed = self.tasks.spawn(async move {
+            owned.remove().await;
+            if clean && !owned.gone(LEAVING).await {
+                tracing::warn!("a build's pod was still there {LEAVING:?} after its Job was removed");
+            }
+        });
+        let _ = timeout(if clean { LEAVING + MARGIN } else { REMOVING }, removed).await;
+        outcome
+    }
+
+    fn plan(&self, spec: &BuildSpec, profile: Profile) -> Plan {
+        Plan {
+            name: names::of_attempt(&spec.attempt),
+            labels: names::labels(&spec.attempt, &spec.tenant, self.process),
+            run: Uuid::new_v4(),
+            purpose: Purpose::Daemon(profile),
+            resources: resources::requirements(&spec.limits, &self.config.pods.requests),
+            deadline: spec.limits.deadline + self.config.start_deadline + MARGIN,
+        }
+    }
+
+    /// Creates a daemon's Job; tells what Kiln proves itself with to it.
+    pub(super) async fn daemon(&self, plan: &Plan, profile: Profile) -> Result<(OwnedJob, Tls), EngineError> {
+        let certificates =
+            certificates::issue(plan.deadline).map_err(|e| EngineError::Unfit(format!("no certificates: {e}")))?;
+        let config = &self.config;
+        let owned = OwnedJob::create(&self.cluster, plan, &config.pods, |job| {
+            Some(plan.secret(job, &certificates, profile, config.snapshotter, &config.registries))
+        });
+        Ok((owned.await?, certificates.client))
+    }
+
+    /// Waits for the daemon's pod to run, and connects.
+    pub(super) async fn reached(
+        &self,
+        owned: &OwnedJob,
+        tls: Tls,
+        until: Instant,
+        events: Option<&EventSink>,
+    ) -> Result<(Transport, Connection), Trouble> {
+        let address = owned.running(until, events).await?;
+        let transport = match self.config.reach {
+            Reach::PodIp => {
+                let address = address.ok_or_else(|| Trouble::Unstarted("its pod has no address".to_owned()))?;
+                forward::at(&address, tls)
+            }
+            Reach::PortForward => {
+                let pod = owned.pod().and_then(|pod| pod.name).unwrap_or_default();
+                forward::through(self.cluster.pods.clone(), pod, tls)
+            }
+        };
+        let connection = tokio::select! {
+            connection = forward::connect(&transport, until) => connection?,
+            Err(trouble) = owned.ended() => return Err(trouble),
+        };
+        Ok((transport, connection))
+    }
+}
+
+/// How an attempt didn't give an image.
+enum Ended {
+    So(RunError),
+    By(Trouble),
+}
+
+/// An attempt on a daemon of its own.
+struct Build<'a> {
+    inner: &'a Inner,
+    owned: &'a OwnedJob,
+    spec: &'a BuildSpec,
+    events: &'a EventSink,
+    interrupt: &'a Interrupt,
+}
+
+impl Build<'_> {
+    async fn run(&self, tls: Tls, stop: &CancellationToken) -> Result<Option<Pushed>, Ended> {
+        let until = Instant::now() + self.inner.config.start_deadline;
+        let reached = self.interrupt.or(self.inner.reached(self.owned, tls, until, Some(self.events))).await;
+        let (_, connection) = reached.map_err(Ended::So)?.map_err(Ended::By)?;
+        let steps = StepSettings::default();
+        let attempt = Attempt {
+            spec: self.spec,
+            export: match &self.spec.output {
+                Output::Push(to) => Export::PushByDigest(to),
+                Output::Nothing => Export::Nothing,
+            },
+            steps: &steps,
+            events: self.events,
+            interrupt: self.interrupt,
+        };
+        let mut attempt = Box::pin(attempt.run_on(connection));
+        let outcome = tokio::select! {
+            outcome = &mut attempt => outcome,
+            trouble = self.over() => {
+                // Its steps come to their ends in the log.
+                stop.cancel();
+                let _ = attempt.await;
+                return Err(Ended::By(trouble));
+            }
+        };
+        match outcome {
+            Ok(_) if matches!(self.spec.output, Output::Nothing) => Ok(None),
+            Ok(exported) => pushed(exported).map(Some).map_err(Ended::So),
+            // The cluster knows better why a connection broke.
+            Err(RunError::Engine { retryable: true, source }) => match timeout(CAUSE, self.over()).await {
+                Ok(trouble) => Err(Ended::By(trouble)),
+                Err(_) => Err(Ended::So(RunError::Engine { retryable: true, source })),
+            },
+            Err(error) => Err(Ended::So(error)),
+        }
+    }
+
+    /// Returns when the daemon's pod is over.
+    async fn over(&self) -> Trouble {
+        self.owned.ended().await.map_or_else(|trouble| trouble, |words| Trouble::Exited { status: 0, words })
+    }
+}
+
+/// What went wrong before there was a daemon.
+fn engine(source: EngineError) -> RunError {
+    let retryable = match &source {
+        EngineError::Pod(trouble) => trouble.retryable(),
+        EngineError::Protocol(_) | EngineError::TooOld { .. } => false,
+        EngineError::Unreachable { .. } | EngineError::Lost(_) | EngineError::Unfit(_) => true,
+    };
+    RunError::Engine { retryable, source }
+}
