@@ -5,8 +5,9 @@ use std::{future::Future, io, os::unix::fs::DirBuilderExt as _, path::Path, sync
 use kiln_auth::Naming;
 use kiln_backends::{
     BuildArg, BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, ForbiddenArg, InstanceId,
-    StepDeadline,
+    KubernetesBackend, StepDeadline,
     buildkit::{Address, Tls},
+    kubernetes::{DAEMON_FOLDER, DaemonRegistries},
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use crate::{
     admission::Admission,
     archive::Spool,
     builds::{Builds, Materials, Queue, Runner, RunnerSettings, recover, watch_disk, watch_engine, watch_retention},
-    config::{Config, Engine, Reload, Steps},
+    config::{Config, Kubernetes, Reload, Steps},
     doors::{
         native::Native,
         openfaas::{InFlightBound, OpenFaas, Proof},
@@ -53,7 +54,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         .map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let _lock = Lock::take(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let ledger = Ledger::open(&config.data_dir).await.map_err(failed("the ledger"))?;
-    let backend: Arc<dyn BuildBackend> = Arc::new(StepDeadline::new(backend(&config.engine, ledger.instance())?));
+    let backend: Arc<dyn BuildBackend> = Arc::new(StepDeadline::new(backend(&config, ledger.instance()).await?));
     let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
     let logs = Logs::open(&config.data_dir.join("logs"), config.limits.log).map_err(failed("the logs"))?;
     let trust = trust(&config)?;
@@ -201,7 +202,8 @@ fn address(listener: &TcpListener) -> String {
 }
 
 /// The configured engine. It needn't answer yet.
-pub(crate) fn backend(engine: &Engine, instance: InstanceId) -> Result<Arc<dyn BuildBackend>, StartError> {
+pub(crate) async fn backend(config: &Config, instance: InstanceId) -> Result<Arc<dyn BuildBackend>, StartError> {
+    let engine = &config.engine;
     if let Some(text) = &engine.buildkit {
         let what = format!("engine.buildkit {text}");
         let address: Address = text.parse().map_err(failed(what.clone()))?;
@@ -215,8 +217,26 @@ pub(crate) fn backend(engine: &Engine, instance: InstanceId) -> Result<Arc<dyn B
         let config = DockerConfig { insecure_engine: engine.insecure_engine, ..DockerConfig::at(host, instance) };
         return Ok(Arc::new(DockerBackend::new(config).map_err(failed(what))?));
     }
-    let missing = io::Error::other("set engine.buildkit (BUILDKIT_HOST) or engine.docker (DOCKER_HOST)");
+    if let Some(settings) = &engine.kubernetes {
+        return Ok(Arc::new(cluster(config, settings, instance).await?));
+    }
+    let missing =
+        io::Error::other("set engine.buildkit (BUILDKIT_HOST), engine.docker (DOCKER_HOST) or [engine.kubernetes]");
     Err(failed("no engine")(missing))
+}
+
+async fn cluster(
+    config: &Config,
+    settings: &Kubernetes,
+    instance: InstanceId,
+) -> Result<KubernetesBackend, StartError> {
+    let client = RegistryClient::new(&config.registry, config.registries.clone(), &network(config)?)
+        .map_err(failed("the registry client"))?;
+    let (toml, authorities) =
+        client.registries().buildkitd_files(Path::new(DAEMON_FOLDER)).map_err(failed("registries"))?;
+    let registries = DaemonRegistries { toml, authorities };
+    let engine = settings.engine(instance, registries, config.registry.has_credential());
+    KubernetesBackend::new(engine).await.map_err(failed("engine.kubernetes"))
 }
 
 fn tls(folder: &Path, server_name: Option<String>) -> Result<Tls, StartError> {

@@ -7,6 +7,7 @@
 mod builds;
 mod drop_in;
 mod identity;
+mod kubernetes;
 mod limits;
 mod openfaas;
 mod reload;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 
 pub use builds::{Bases, SharedBase, Size, Sizes, Steps};
 pub use identity::{CouchDb, Identity, Jwt, OpenWhisk};
+pub use kubernetes::Kubernetes;
 pub use limits::{Limits, Rates};
 pub use openfaas::{OnDisconnect, OpenFaas, Tenant};
 pub use reload::{Reload, Source};
@@ -84,6 +86,8 @@ pub struct Engine {
     pub tls_dir: Option<PathBuf>,
     /// The name in the buildkitd's certificate.
     pub server_name: Option<String>,
+    /// A cluster in which each build has a buildkitd of its own.
+    pub kubernetes: Option<Kubernetes>,
     /// Accepts a buildkitd behind plain TCP, to whose control every build step may get.
     pub insecure_engine: bool,
 }

@@ -216,6 +216,12 @@ impl ProcessRegistry {
         }
     }
 
+    /// Whether there may be a credential of the operator's, which is valid for everybody's repositories.
+    #[must_use]
+    pub fn has_credential(&self) -> bool {
+        self.docker_config.is_some() || self.push_secret_file.is_some() || self.push_secret.is_some()
+    }
+
     /// Lays the replaced systems' variables over what the file says; blank ones count as unset.
     pub fn read_variables(&mut self, variables: &BTreeMap<String, String>) {
         let value = |name: &str| non_blank(variables.get(name).map(String::as_str));

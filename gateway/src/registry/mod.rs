@@ -36,7 +36,7 @@ pub use self::{
     platform::{InvalidPlatform, Platform},
     reference::{BaseRef, InvalidReference},
     session::{BuildCredentials, PullGrant, PushGrant, SessionAuth},
-    table::{Registries, RegistrySettings},
+    table::{Registries, RegistrySettings, Unreadable},
     transport::{Deadlines, Network, SetupError},
     truststore::{TRUST_STORE_PASSWORD, TrustStore, TrustStoreError},
 };

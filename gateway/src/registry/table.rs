@@ -1,6 +1,9 @@
 //! The one table of settings by registry host; Kiln's own client obeys it, and engines are given the same.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +30,14 @@ pub struct RegistrySettings {
     pub mirrors: Vec<Host>,
 }
 
+/// A certificate that the table names can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("ca_file {path}: {source}")]
+pub struct Unreadable {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
 /// `buildkitd.toml`, as far as registries go.
 #[derive(Serialize)]
 struct BuildkitdToml<'a> {
@@ -40,7 +51,7 @@ struct BuildkitdRegistry<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     insecure: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ca: Option<[&'a PathBuf; 1]>,
+    ca: Option<[PathBuf; 1]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     mirrors: Vec<&'a str>,
 }
@@ -86,6 +97,27 @@ impl Registries {
     /// The lines that give a buildkitd the same settings (`buildkitd.toml`), empty where its defaults agree.
     #[must_use]
     pub fn buildkitd_toml(&self) -> String {
+        self.lines(|path, _| path.clone())
+    }
+
+    /// The same for a daemon that finds the authorities' certificates in `folder`; with them, by their names there.
+    ///
+    /// # Errors
+    /// When a `ca_file` can't be read.
+    pub fn buildkitd_files(&self, folder: &Path) -> Result<(String, BTreeMap<String, Vec<u8>>), Unreadable> {
+        let name = |number: usize| format!("registry-{number}.pem");
+        let mut files = BTreeMap::new();
+        for (number, settings) in self.0.values().enumerate() {
+            if let Some(path) = &settings.ca_file {
+                let read = std::fs::read(path).map_err(|source| Unreadable { path: path.clone(), source });
+                files.insert(name(number), read?);
+            }
+        }
+        Ok((self.lines(|_, number| folder.join(name(number))), files))
+    }
+
+    /// `ca` tells where a daemon finds the certificate that is in a file here, of the so-and-so-manieth registry.
+    fn lines(&self, ca: impl Fn(&PathBuf, usize) -> PathBuf) -> String {
         let entry = |(host, settings): (&'_ Host, &RegistrySettings)| {
             let defaults = settings.plain_http.is_none_or(|plain| plain == host.is_loopback())
                 && !settings.skip_verify
@@ -96,12 +128,13 @@ impl Registries {
         let registry: BTreeMap<&str, BuildkitdRegistry<'_>> = self
             .0
             .iter()
-            .filter(|&row| entry(row))
-            .map(|(host, settings)| {
+            .enumerate()
+            .filter(|&(_, row)| entry(row))
+            .map(|(number, (host, settings))| {
                 let lines = BuildkitdRegistry {
                     http: self.plain_http(host),
                     insecure: settings.skip_verify,
-                    ca: settings.ca_file.as_ref().map(|path| [path]),
+                    ca: settings.ca_file.as_ref().map(|path| [ca(path, number)]),
                     mirrors: settings.mirrors.iter().map(Host::endpoint).collect(),
                 };
                 (host.as_str(), lines)
@@ -168,6 +201,19 @@ mod tests {
              [registry.\"svc:5000\"]\nhttp = true\n"
         );
         assert_eq!(Registries::default().buildkitd_toml(), "");
+    }
+
+    #[test]
+    fn a_daemon_elsewhere_is_given_the_certificates_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, "PEM").unwrap();
+        let with =
+            |file: &Path| table(&format!("['a']\nmirrors = ['m']\n['self.signed']\nca_file = '{}'", file.display()));
+        let (lines, files) = with(&file).buildkitd_files(Path::new("/etc/kiln")).unwrap();
+        assert!(lines.ends_with("[registry.\"self.signed\"]\nca = [\"/etc/kiln/registry-1.pem\"]\n"), "{lines}");
+        assert_eq!(files, BTreeMap::from([("registry-1.pem".to_owned(), b"PEM".to_vec())]));
+        assert!(with(&folder.path().join("none")).buildkitd_files(Path::new("/etc/kiln")).is_err());
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub(crate) struct Args {
 /// How long one part may take to answer.
 const WITHIN: Duration = Duration::from_secs(30);
 
+/// How long the engine may: a cluster runs pods to prove itself, and may first have to pull their image.
+const ENGINE_WITHIN: Duration = Duration::from_secs(600);
+
 /// What was found about one part.
 struct Finding {
     part: &'static str,
@@ -121,15 +124,15 @@ fn authorities(config: &Config) -> Finding {
 
 async fn engine(config: &Config) -> Vec<Finding> {
     const PART: &str = "engine";
-    let backend = match serve::backend(&config.engine, InstanceId(Uuid::nil())) {
+    let backend = match serve::backend(config, InstanceId(Uuid::nil())).await {
         Ok(backend) => backend,
         Err(error) => return vec![bad(PART, causes(&error))],
     };
     let Capabilities { engine, version, platforms, atomic_tag, step_limits, warnings, .. } =
-        match timeout(WITHIN, backend.probe()).await {
+        match timeout(ENGINE_WITHIN, backend.probe()).await {
             Ok(Ok(capabilities)) => capabilities,
             Ok(Err(error)) => return vec![bad(PART, format!("{error}; builds would wait for it"))],
-            Err(_) => return vec![bad(PART, format!("no answer within {WITHIN:?}; builds would wait for it"))],
+            Err(_) => return vec![bad(PART, format!("no answer within {ENGINE_WITHIN:?}; builds would wait for it"))],
         };
     let mut findings = vec![good(PART, format!("{engine} {version} for {}", platforms.join(", ")))];
     if !atomic_tag {
@@ -161,7 +164,7 @@ async fn step_network(config: &Config, image: &str, further: &[String]) -> Findi
         ports.iter().flat_map(|port| ["127.0.0.1", "gateway"].map(|host| format!("{host}:{port}"))).collect();
     addresses.extend(further.iter().cloned());
     let run = async {
-        let backend = serve::backend(&config.engine, InstanceId(Uuid::nil())).map_err(|e| causes(&e))?;
+        let backend = serve::backend(config, InstanceId(Uuid::nil())).await.map_err(|e| causes(&e))?;
         canary::run(config, &*backend, &client(config)?, image, &addresses).await
     };
     match run.await {
