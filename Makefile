@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo image push test test-unit bench lint fmt clippy doc shell deny engines bases clients engines-down cluster cluster-down linux compile
+.PHONY: help demo image push test test-cluster test-unit bench lint fmt clippy doc shell deny engines bases clients engines-down cluster cluster-down linux compile
 
 CARGO ?= cargo
 IMAGE ?= kiln
@@ -31,6 +31,10 @@ test: linux compile engines bases clients ## Bring up the real engines and run e
 	$(CARGO) test --locked --workspace --no-fail-fast
 	@echo "The engines stay up for the next run; make engines-down ends them."
 
+test-cluster: linux compile engines bases cluster ## The same for builds in a cluster (Linux)
+	@set -e; eval "$$(deploy/dev/engines env)"; eval "$$(deploy/dev/cluster env)"; set -x; \
+	$(CARGO) test --locked --package kiln-conformance-tests --features cluster --no-fail-fast --test backends_kubernetes --test kubernetes_faults
+
 test-unit: compile ## Run the tests that need no engine
 	$(CARGO) test --locked --workspace --lib --bins
 
@@ -47,7 +51,7 @@ fmt:
 	$(CARGO) fmt --all --check
 
 clippy: compile
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features kiln-conformance-tests/cluster -- -D warnings
 
 # Private items too: the readers are those who work on this.
 doc: compile

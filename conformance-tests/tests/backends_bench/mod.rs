@@ -12,17 +12,18 @@ pub(crate) fn needed(variable: &str) -> String {
 }
 
 /// A bench on `backend` with the development registries.
+#[allow(dead_code, reason = "pods know them by other addresses")]
 pub(crate) fn bench(backend: impl BuildBackend + 'static) -> Bench {
+    bench_at(backend, needed("KILN_TEST_REGISTRY"), needed("KILN_TEST_REGISTRY_AUTH"))
+}
+
+/// The same where the engine, and the suite, know the registries by other addresses.
+pub(crate) fn bench_at(backend: impl BuildBackend + 'static, open: String, guarded: String) -> Bench {
     let credential = BasicCredential {
         username: needed("KILN_TEST_REGISTRY_AUTH_USER"),
         password: needed("KILN_TEST_REGISTRY_AUTH_PASSWORD").into(),
     };
-    Bench::new(
-        Arc::new(backend),
-        needed("KILN_TEST_REGISTRY"),
-        (needed("KILN_TEST_REGISTRY_AUTH"), credential),
-        "bases/busybox:latest".to_owned(),
-    )
+    Bench::new(Arc::new(backend), open, (guarded, credential), "bases/busybox:latest".to_owned())
 }
 
 /// Makes a test of each case, so that every engine is held to the same list.
