@@ -1,9 +1,13 @@
 //! What may lie here that nobody has proved: bytes in all, and of one address.
 
 use kiln_conformance_tests::{Kiln, Launch};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
-use crate::{Archive, request, signed, spooled, until};
+use crate::{Archive, PATIENCE, request, signed, spooled, until};
 
 /// Room for bodies of a megabyte, of which one and a half may be here.
 fn narrow() -> Launch {
@@ -35,6 +39,11 @@ async fn send(kiln: &Kiln, from: &str, length: usize) -> u16 {
     assert!([400, 429, 503].contains(&answer.status.as_u16()), "{}", answer.text);
     assert_eq!(answer.headers.contains_key("retry-after"), answer.status != 400, "{}", answer.text);
     answer.status.as_u16()
+}
+
+/// Room for two failures from an address, and one more a minute.
+fn strict() -> Launch {
+    narrow().set("KILN_LIMITS__RATES__FAILURES", "{ per_minute = 1, burst = 2 }")
 }
 
 async fn until_it_is(kiln: &Kiln, from: &str, length: usize, status: u16) {
@@ -71,4 +80,31 @@ async fn a_network_of_ipv6_has_the_places_of_one_address() {
     assert_eq!(send(&kiln, "2001:db8:0:1::1", 10).await, 400);
     drop(stalled);
     until_it_is(&kiln, "2001:db8::2", 10, 400).await;
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_gives_its_place_back_and_counts_as_a_failed_attempt() {
+    let launch = strict().set("KILN_LIMITS__UNPROVED_PER_ADDRESS", "2000000");
+    let kiln = launch.set("KILN_LIMITS__ARCHIVES", "2").start().await;
+    let mut stalled = (stall(&kiln, "192.0.2.1").await, stall(&kiln, "192.0.2.1").await);
+    until_it_is(&kiln, "192.0.2.2", 10, 503).await;
+    for stream in [&mut stalled.0, &mut stalled.1] {
+        let mut answer = vec![0; 1024];
+        let read = timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer").unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.contains(r#"{"log":[],"image":"","status":"the body came too slowly"#), "{answer}");
+    }
+    assert_eq!(send(&kiln, "192.0.2.2", 10).await, 400);
+    assert_eq!(send(&kiln, "192.0.2.1", 10).await, 429);
+}
+
+#[tokio::test]
+async fn a_body_that_is_broken_off_counts_as_a_failed_attempt() {
+    let kiln = strict().start().await;
+    for _ in 0..2 {
+        drop(stall(&kiln, "192.0.2.1").await);
+    }
+    until_it_is(&kiln, "192.0.2.1", 10, 429).await;
+    assert_eq!(send(&kiln, "192.0.2.2", 10).await, 400);
 }

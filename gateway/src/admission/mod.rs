@@ -2,6 +2,7 @@
 
 mod body;
 mod linger;
+mod pace;
 mod unproved;
 
 use std::{
@@ -20,6 +21,7 @@ use crate::config::Limits;
 
 pub use body::{BodyDeadline, BodyLate};
 pub use linger::Linger;
+pub use pace::{TooSlow, paced};
 pub use unproved::{TooMuch, Unproved, UnprovedBytes};
 
 /// What a route costs; each class has a rate, a body and places of its own.

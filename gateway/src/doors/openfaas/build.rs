@@ -10,7 +10,7 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use http::{StatusCode, header, request::Parts};
-use kiln_auth::{Full, Identity, Origin, Place, UserName};
+use kiln_auth::{Full, Identity, Origin, Place, UserName, attempts::Caller};
 use tower::BoxError;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
     request,
 };
 use crate::{
-    admission::{Class, TooMuch},
+    admission::{Class, TooMuch, TooSlow, paced},
     archive::{ReceiveError, Spooled},
     builds::{QueueFull, Refused},
 };
@@ -42,6 +42,10 @@ struct Places {
     in_flight: Option<Place>,
     of_owner: Option<Place<UserName>>,
 }
+
+/// A body on its way: one that its sender breaks off, or lets wait, is a failed attempt to prove whose
+/// it is. Else it would cost an address nothing to hold places with bodies that never end.
+struct Arriving<'c>(Option<&'c Caller>);
 
 /// There is no build, for one reason or another.
 enum Refusal {
@@ -137,12 +141,15 @@ async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> R
     let unproved = |error: Unproved| error.fault(&caller);
     let check = door.proof.begin(&head.uri, &head.headers).await.map_err(unproved)?;
     let (signature, verifier) = check.unzip();
-    let body = body.into_data_stream().map(|chunk| {
-        let chunk = chunk.map_err(BoxError::from)?;
+    let body = paced(body.into_data_stream()).map(|chunk| {
+        let chunk = chunk?;
         bytes.add(chunk.len())?;
         Ok::<_, BoxError>(chunk)
     });
-    let (spooled, signer) = door.spool.receive(body, verifier).await.map_err(|error| match error {
+    let arriving = Arriving(Some(&caller));
+    let received = door.spool.receive(body, verifier).await;
+    arriving.ended(&received);
+    let (spooled, signer) = received.map_err(|error| match error {
         ReceiveError::Signature(mismatch) => unproved(mismatch.into()),
         ReceiveError::Body(error) if error.is::<TooMuch>() => {
             error.downcast_ref().copied().map_or_else(|| unreceived(&ReceiveError::Body(error)), too_much)
@@ -182,6 +189,25 @@ impl Places {
     }
 }
 
+impl Arriving<'_> {
+    /// Whatever else may be wrong with it, the body isn't one that was left unfinished.
+    fn ended<T>(mut self, received: &Result<T, ReceiveError>) {
+        let unfinished = |error: &ReceiveError| matches!(error, ReceiveError::Body(cause) if !cause.is::<TooMuch>());
+        if !received.as_ref().is_err_and(unfinished) {
+            self.0 = None;
+        }
+    }
+}
+
+/// Counts it: its sender broke it off, or the deadline did.
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        if let Some(caller) = self.0 {
+            caller.failed("the body was broken off, or came too slowly, before its signature could be checked");
+        }
+    }
+}
+
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
@@ -211,7 +237,10 @@ fn unbuildable(dialect: Dialect, lines: bool, fault: &Fault) -> Response {
 fn unreceived(error: &ReceiveError) -> Fault {
     match error {
         ReceiveError::TooLarge(_) => Fault::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
-        ReceiveError::Body(_) => Fault::bad(error.to_string()),
+        ReceiveError::Body(cause) => match cause.downcast_ref::<TooSlow>() {
+            Some(slow) => Fault::new(StatusCode::REQUEST_TIMEOUT, slow.to_string()),
+            None => Fault::bad(error.to_string()),
+        },
         ReceiveError::Signature(_) => Fault::new(StatusCode::UNAUTHORIZED, error.to_string()),
         ReceiveError::Spool(_) => Fault::internal(error),
     }
