@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Admission,
-    archive::Spool,
+    archive::{Limits, Spool},
     builds::{Builds, Materials, Queue, Runner, RunnerSettings, recover, watch_disk, watch_engine, watch_retention},
     config::{Config, Kubernetes, Reload, Steps},
     doors::{
@@ -144,7 +144,7 @@ fn openfaas(
     let spool = config.data_dir.join("spool");
     let what = format!("the spool {}", spool.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&spool).map_err(failed(what))?;
-    let limits = settings.archive();
+    let limits = Limits { free: left_by_archives(config.limits.min_free), ..settings.archive() };
     let argument = |(name, value): (&String, &String)| Ok((BuildArg::parse(name)?, value.clone()));
     let build_args = settings.build_args.iter().map(argument).collect::<Result<_, ForbiddenArg>>();
     Ok(Some(OpenFaas {
@@ -160,6 +160,11 @@ fn openfaas(
         in_flight: InFlightBound::of(settings.max_inflight),
         on_disconnect: settings.on_disconnect,
     }))
+}
+
+/// A quarter more than the mark below which nothing is accepted: no archive alone brings the disk there.
+fn left_by_archives(min_free: u64) -> u64 {
+    min_free.saturating_add(min_free / 4)
 }
 
 /// Kiln's own way to registries: the same proxy and authorities as its steps have.

@@ -5,9 +5,14 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use kiln_conformance_tests::{Engine, Launch, kiln::base};
+use kiln_conformance_tests::{Engine, Launch, corpus::writer::gzip, kiln::base};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::{
@@ -20,10 +25,11 @@ use crate::{
 struct Disk(PathBuf);
 
 impl Disk {
-    fn mounted_at(folder: &Path) -> Self {
+    fn mounted_at(folder: &Path, megabytes: u64) -> Self {
         fs::create_dir(folder).unwrap();
         let folder = folder.to_owned();
-        as_root(&["mount", "-t", "tmpfs", "-o", "size=4m,mode=0777", "tmpfs", &folder.display().to_string()]);
+        let size = format!("size={megabytes}m,mode=0777");
+        as_root(&["mount", "-t", "tmpfs", "-o", &size, "tmpfs", &folder.display().to_string()]);
         Self(folder)
     }
 
@@ -50,6 +56,13 @@ impl Drop for Disk {
     }
 }
 
+/// Bytes that are left there.
+fn free(folder: &Path) -> u64 {
+    let output = Command::new("stat").args(["-f", "-c", "%a %S"]).arg(folder).output().expect("it runs");
+    let said = String::from_utf8(output.stdout).unwrap();
+    said.split_whitespace().map(|number| number.parse::<u64>().unwrap()).product()
+}
+
 fn as_root(command: &[&str]) {
     let run = |command: &[&str]| Command::new(command[0]).args(&command[1..]).output().expect("it runs");
     let mut output = run(command);
@@ -62,7 +75,7 @@ fn as_root(command: &[&str]) {
 #[tokio::test]
 async fn a_full_disk_refuses_new_builds_loses_none_and_ends_them_once_there_is_space() {
     let launch = Launch::on(Engine::Buildkitd).user("devel");
-    let disk = Disk::mounted_at(&launch.folder().join("data"));
+    let disk = Disk::mounted_at(&launch.folder().join("data"), 4);
     let kiln = launch.set("KILN_LIMITS__CONCURRENCY", "1").start().await;
     let client = kiln.client("devel");
     let (running_tag, waiting_tag, later_tag) = (tag(), tag(), tag());
@@ -96,6 +109,42 @@ async fn a_full_disk_refuses_new_builds_loses_none_and_ends_them_once_there_is_s
     let later = start_quick(&client, "devel", &later_tag).await;
     assert_tagged(&client.ended(&later).await, "devel", &later_tag).await;
     assert_eq!(client.get("/v1/builds").await.json()["builds"].as_array().map(Vec::len), Some(3));
+    drop(kiln.kill().await);
+    drop(disk);
+}
+
+#[tokio::test]
+async fn no_archive_takes_the_disk_below_the_mark_neither_as_sent_nor_unpacked() {
+    let launch = Launch::on(Engine::Buildkitd).user("devel");
+    let disk = Disk::mounted_at(&launch.folder().join("data"), 64);
+    let launch = launch.set("KILN_LIMITS__MIN_FREE", (32 << 20).to_string());
+    let launch = launch.set("KILN_IDENTITY__SHARED_NAMES", "true");
+    let kiln = launch.set("KILN_OPENFAAS__DISABLE_HMAC", "true").start().await;
+    let client = kiln.anonymous();
+    let least = Arc::new(AtomicU64::new(u64::MAX));
+    let watch = tokio::task::spawn_blocking({
+        let (least, folder) = (Arc::downgrade(&least), disk.0.clone());
+        move || {
+            while let Some(least) = least.upgrade() {
+                least.fetch_min(free(&folder), Ordering::Relaxed);
+            }
+        }
+    });
+    for body in [vec![0; 96 << 20], gzip(&vec![0; 48 << 20])] {
+        let answer = client.send(client.request(Method::POST, "/build").body(body)).await;
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        assert!(
+            answer.text.contains("no room on its disk") && !answer.header("retry-after").is_empty(),
+            "{}",
+            answer.text
+        );
+        assert_eq!(ready(&client).await.0, 200);
+        assert!(free(&disk.0) > 56 << 20, "what was refused is gone");
+    }
+    let seen = least.load(Ordering::Relaxed);
+    drop(least);
+    watch.await.unwrap();
+    assert!(seen >= 32 << 20, "{seen}");
     drop(kiln.kill().await);
     drop(disk);
 }

@@ -22,6 +22,7 @@ const LIMITS: Limits = Limits {
     names: bounds::NAMES,
     depth: bounds::DEPTH,
     decoder_memory: bounds::DECODER_MEMORY,
+    free: 0,
 };
 
 /// Every entry as a word: `path/`, `path=content`, `path->target`.

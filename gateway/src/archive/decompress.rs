@@ -16,7 +16,7 @@ use flate2::read::MultiGzDecoder;
 use liblzma::{read::XzDecoder, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{ArchiveError, Fault, Limits, UnpackError};
+use super::{ArchiveError, Fault, Limits, UnpackError, room};
 
 /// What is read and written at a time.
 const CHUNK: usize = 128 * 1024;
@@ -68,7 +68,8 @@ impl Compression {
         let source = BufReader::with_capacity(CHUNK, Counted { file: from, at: Arc::clone(&read) });
         let mut decoder = self.decoder(source, limits)?;
         let mut chunk = vec![0; CHUNK];
-        let mut written = 0_u64;
+        let (mut written, mut looked) = (0_u64, 0);
+        room::look(to, limits.free)?;
         loop {
             if cancel.is_cancelled() {
                 return Err(UnpackError::Cancelled);
@@ -86,6 +87,10 @@ impl Compression {
             let allowed = read.load(Ordering::Relaxed).saturating_mul(limits.ratio).max(limits.ratio_free);
             if written > allowed {
                 return Err(ArchiveError::whole(Fault::Ratio(limits.ratio)).into());
+            }
+            if written - looked >= room::LOOK_EVERY as u64 {
+                room::look(to, limits.free)?;
+                looked = written;
             }
             to.write_all(&chunk[..size])?;
         }

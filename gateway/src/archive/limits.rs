@@ -22,6 +22,8 @@ pub struct Limits {
     pub depth: usize,
     /// What a decompressor may take of memory. 66 MiB: `xz -9` needs 65, and `zstd --long` more.
     pub decoder_memory: u64,
+    /// What must be left free on the disk while it is written there. 0 unless the operator says more.
+    pub free: u64,
 }
 
 impl Default for Limits {
@@ -35,6 +37,7 @@ impl Default for Limits {
             names: 32 << 20,
             depth: 128,
             decoder_memory: 66 << 20,
+            free: 0,
         }
     }
 }

@@ -24,6 +24,7 @@ mod nodes;
 pub mod package;
 mod path;
 mod pax;
+mod room;
 mod spool;
 
 pub use self::{

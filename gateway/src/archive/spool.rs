@@ -18,11 +18,11 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
-use super::{Compression, Limits, UnpackError, index::index};
+use super::{Compression, Limits, UnpackError, index::index, room};
 
 /// What is written and hashed at a time: large enough that handing it over costs nothing beside it.
 /// Twice as much waits in memory at most.
-const BATCH: usize = 1024 * 1024;
+const BATCH: usize = room::LOOK_EVERY;
 /// Chunks of a batch, however small they are.
 const CHUNKS: usize = 1024;
 
@@ -53,7 +53,7 @@ pub enum ReceiveError {
     /// The wrong signature.
     #[error(transparent)]
     Signature(#[from] SignatureMismatch),
-    /// The disk refuses.
+    /// The disk refuses, or has too little left.
     #[error("the body can't be spooled")]
     Spool(#[from] io::Error),
 }
@@ -87,7 +87,7 @@ impl Spool {
         let dir = self.dir.clone();
         let disk = tokio::task::spawn_blocking(move || tempfile::tempfile_in(dir));
         let hash = verifier.map(|verifier| tokio::task::spawn_blocking(move || verifier));
-        let mut work = Work { disk, hash };
+        let mut work = Work { disk, hash, free: self.limits.free };
 
         let mut body = std::pin::pin!(body);
         let (mut batch, mut batched) = (Vec::new(), 0);
@@ -115,11 +115,13 @@ impl Spool {
 struct Work {
     disk: JoinHandle<io::Result<File>>,
     hash: Option<JoinHandle<Verifier>>,
+    free: u64,
 }
 
 impl Work {
     /// Waits for this batch and begins with the next.
     async fn then(self, batch: Vec<Bytes>) -> io::Result<Self> {
+        let free = self.free;
         let (mut file, verifier) = self.done().await?;
         let hash = verifier.map(|mut verifier| {
             let batch = batch.clone();
@@ -129,10 +131,11 @@ impl Work {
             })
         });
         let disk = tokio::task::spawn_blocking(move || {
+            room::look(&file, free)?;
             batch.iter().try_for_each(|chunk| file.write_all(chunk))?;
             Ok(file)
         });
-        Ok(Self { disk, hash })
+        Ok(Self { disk, hash, free })
     }
 
     async fn done(self) -> io::Result<(File, Option<Verifier>)> {
@@ -238,5 +241,14 @@ mod tests {
     async fn a_spool_that_is_not_there_is_no_fault_of_the_caller() {
         let spool = Spool::new("/nonexistent".into(), Limits::default());
         assert!(matches!(spool.receive(body(&[BODY]), None).await, Err(ReceiveError::Spool(_))));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_would_leave_too_little_of_the_disk_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path().to_owned(), Limits { free: u64::MAX, ..Limits::default() });
+        let full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+        let refused = spool.receive(body(&[BODY]), None).await;
+        assert!(matches!(&refused, Err(ReceiveError::Spool(error)) if full(error)), "{refused:?}");
     }
 }

@@ -242,7 +242,7 @@ fn unreceived(error: &ReceiveError) -> Fault {
             None => Fault::bad(error.to_string()),
         },
         ReceiveError::Signature(_) => Fault::new(StatusCode::UNAUTHORIZED, error.to_string()),
-        ReceiveError::Spool(_) => Fault::internal(error),
+        ReceiveError::Spool(cause) => Fault::of_spool(error, cause),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The three dialects of the builders, and what is wrong with a request, said in each.
 
+use std::io;
+
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use kiln_auth::signature::SignatureHeader;
@@ -8,6 +10,9 @@ use crate::{
     archive::{config::NamedBy, package::Layout, package::Package},
     rescue::retry_after,
 };
+
+/// When to try again what there was no room for, in seconds.
+const ROOM_AFTER: u64 = 30;
 
 /// How answers are written.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -89,6 +94,16 @@ impl Fault {
     /// Not now.
     pub(super) fn busy(status: StatusCode, text: impl Into<String>, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(status, text) }
+    }
+
+    /// The spool can't be read or written: that is the operator's business, unless its disk has too little
+    /// left, which others' bodies may take and give back.
+    pub(super) fn of_spool(error: &(dyn std::error::Error + 'static), cause: &io::Error) -> Self {
+        if cause.kind() == io::ErrorKind::StorageFull {
+            let text = "the gateway has no room on its disk for this archive; try again";
+            return Self::busy(StatusCode::SERVICE_UNAVAILABLE, text, ROOM_AFTER);
+        }
+        Self::internal(error)
     }
 
     /// A fault of Kiln's own, told to the operator alone.

@@ -34,7 +34,8 @@ pub(super) struct Wanted {
 pub(super) async fn package(spooled: Spooled) -> Result<Package, Fault> {
     let tree = spooled.unpack().await.map_err(|error| match error {
         UnpackError::Archive(error) => Fault::bad(error.to_string()),
-        error @ (UnpackError::Spool(_) | UnpackError::Cancelled) => Fault::internal(&error),
+        UnpackError::Spool(ref cause) => Fault::of_spool(&error, cause),
+        UnpackError::Cancelled => Fault::internal(&error),
     })?;
     let opened = tokio::task::spawn_blocking(move || {
         let package = package::open(&tree)?;
