@@ -4,13 +4,16 @@ use std::{collections::BTreeSet, path::Path};
 
 use kiln_conformance_tests::{
     Client, Kiln, Launch,
-    corpus::{Case, bounds, cases, writer::Tar},
+    corpus::{
+        Case, bounds, cases,
+        writer::{Tar, xz},
+    },
     kiln::base,
     registry,
 };
 use serde_json::json;
 
-use crate::{Archive, USER, post, signed};
+use crate::{Archive, USER, post, request, signed};
 
 /// What the gateway may take of memory beyond what it had when the first one came: less than any one of the
 /// bombs would become.
@@ -128,4 +131,22 @@ async fn no_link_reaches_a_file_of_the_host() {
     }
     assert_eq!(std::fs::read_to_string(&canary).unwrap(), "canary of the host");
     assert!(!kiln.folder().join("x").exists());
+}
+
+#[tokio::test]
+async fn archives_at_once_take_no_more_memory_than_those_that_have_a_turn() {
+    let kiln = signed().set("KILN_LIMITS__ARCHIVES_PER_ADDRESS", "64").start().await;
+    let client = kiln.anonymous();
+    healthy(&kiln, &client).await;
+    let memory = peak(&kiln);
+    let dictionary = 60 << 20;
+    let body = xz(&vec![0; dictionary], u32::try_from(dictionary).unwrap());
+    let turns = std::thread::available_parallelism().map_or(1, usize::from);
+    let sent: Vec<_> =
+        (0..turns + 4).map(|_| tokio::spawn(request(&client, &Archive::raw(body.clone())).send())).collect();
+    for answer in sent {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 400, "no archive");
+    }
+    let grown = peak(&kiln).saturating_sub(memory);
+    assert!(grown <= (turns * dictionary) as u64 + HEADROOM, "{} MiB", grown >> 20);
 }

@@ -4,6 +4,7 @@ use std::{fs::File, io::Read as _, path::Path};
 
 use bytes::Bytes;
 use futures_util::stream;
+use kiln_auth::UserName;
 use kiln_backends::{EntryKind, Tree};
 use kiln_conformance_tests::corpus::{
     Case, bounds, cases,
@@ -45,7 +46,7 @@ async fn unpack(dir: &Path, body: Vec<u8>) -> Result<Tree, String> {
     );
     let (spooled, signer) = Spool::new(dir.to_owned(), LIMITS).receive(chunks, None).await.unwrap();
     assert_eq!((spooled.length(), signer), (body.len() as u64, None));
-    spooled.unpack().await.map_err(|error| match error {
+    spooled.unpack(&UserName::parse("owner").unwrap()).await.map_err(|error| match error {
         UnpackError::Archive(error) => error.fault().to_string(),
         other => panic!("{other:?}"),
     })

@@ -26,6 +26,7 @@ mod path;
 mod pax;
 mod room;
 mod spool;
+mod unpacking;
 
 pub use self::{
     decompress::Compression,

@@ -3,8 +3,10 @@
 use std::{
     fs::File,
     io::{self, Write as _},
+    num::NonZero,
     os::unix::fs::FileExt as _,
     path::PathBuf,
+    thread,
 };
 
 use bytes::Bytes;
@@ -18,7 +20,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
-use super::{Compression, Limits, UnpackError, index::index, room};
+use super::{Compression, Limits, UnpackError, index::index, room, unpacking::Unpacking};
 
 /// What is written and hashed at a time: large enough that handing it over costs nothing beside it.
 /// Twice as much waits in memory at most.
@@ -31,6 +33,7 @@ const CHUNKS: usize = 1024;
 pub struct Spool {
     dir: PathBuf,
     limits: Limits,
+    unpacking: Unpacking,
 }
 
 /// A body on disk whose signature is right. Gone when dropped.
@@ -61,10 +64,12 @@ pub enum ReceiveError {
 // === impl Spool ===
 
 impl Spool {
-    /// Keeps bodies below `dir`, which is there.
+    /// Keeps bodies below `dir`, which is there, and unpacks as many at once of each owner as there are
+    /// processors, and twice as many in all.
     #[must_use]
     pub fn new(dir: PathBuf, limits: Limits) -> Self {
-        Self { dir, limits }
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        Self { dir, limits, unpacking: Unpacking::new(processors) }
     }
 
     /// Writes a body to disk while the verifier hashes it, if there is one, and says whose it is.
@@ -162,19 +167,26 @@ impl Spooled {
         self.length
     }
 
-    /// The tree of the archive. Dropping the future ends the work soon, and the file with it.
+    /// The tree of the archive, once its owner has a turn. Dropping the future ends the work soon, and the
+    /// file with it.
     ///
     /// # Errors
     /// When the archive is at fault, or the disk.
-    pub async fn unpack(self) -> Result<Tree, UnpackError> {
+    pub async fn unpack(self, owner: &UserName) -> Result<Tree, UnpackError> {
+        let turn = self.spool.unpacking.turn(owner).await.map_err(|_| UnpackError::Cancelled)?;
         let cancel = CancellationToken::new();
         let _guard = cancel.clone().drop_guard();
-        tokio::task::spawn_blocking(move || self.unpack_now(&cancel)).await.map_err(stopped)?
+        let work = tokio::task::spawn_blocking(move || {
+            // Given back by the work itself: it goes on for a moment when nobody waits for it any more.
+            let _turn = turn;
+            self.unpack_now(&cancel)
+        });
+        work.await.map_err(stopped)?
     }
 
     /// Blocks.
     pub(super) fn unpack_now(self, cancel: &CancellationToken) -> Result<Tree, UnpackError> {
-        let Self { file, length, spool: Spool { dir, limits } } = self;
+        let Self { file, length, spool: Spool { dir, limits, .. } } = self;
         let mut head = [0; Compression::LOOKS_AT];
         let known = usize::try_from(length).unwrap_or(usize::MAX).min(head.len());
         file.read_exact_at(&mut head[..known], 0)?;

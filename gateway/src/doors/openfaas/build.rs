@@ -81,7 +81,7 @@ async fn built(
     let signed = Dialect::of_signature(&head.headers);
     // Only the newer builder's clients know lines.
     let lines = |dialect| dialect == Dialect::Pro && ndjson::wanted(&head.headers);
-    let package = match request::package(spooled).await {
+    let package = match request::package(spooled, identity.user()).await {
         Ok(package) => package,
         Err(fault) => {
             // Who sent no signature asks for lines, or gives nothing away.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use http::StatusCode;
-use kiln_auth::{Identity, Origin, Target};
+use kiln_auth::{Identity, Origin, Target, UserName};
 use kiln_backends::BuildArg;
 
 use super::{OpenFaas, dialect::Fault, secrets};
@@ -30,9 +30,9 @@ pub(super) struct Wanted {
     pub(super) image: String,
 }
 
-/// Takes a body apart.
-pub(super) async fn package(spooled: Spooled) -> Result<Package, Fault> {
-    let tree = spooled.unpack().await.map_err(|error| match error {
+/// Takes a body of this owner apart.
+pub(super) async fn package(spooled: Spooled, owner: &UserName) -> Result<Package, Fault> {
+    let tree = spooled.unpack(owner).await.map_err(|error| match error {
         UnpackError::Archive(error) => Fault::bad(error.to_string()),
         UnpackError::Spool(ref cause) => Fault::of_spool(&error, cause),
         UnpackError::Cancelled => Fault::internal(&error),
