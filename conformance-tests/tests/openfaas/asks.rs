@@ -68,7 +68,9 @@ async fn a_target_is_checked_also_where_nothing_is_pushed() {
 /// An earlier build of the same target whose tag is still to be moved isn't overtaken by one that moves none.
 #[tokio::test]
 async fn a_build_that_pushes_nothing_leaves_the_tag_to_those_that_do() {
-    let mut kiln = signed().start().await;
+    // Both at once, or the second would wait for the first one's end.
+    let launch = signed().set("KILN_LIMITS__CONCURRENCY", "4").set("KILN_LIMITS__RUNNING_PER_OWNER", "4");
+    let mut kiln = launch.start().await;
     let client = kiln.anonymous();
     let slow = Archive::of(&format!("FROM {}\nRUN echo {}; sleep 3\n", base("waiting"), Uuid::new_v4()));
     let checks = Archive::asking(COPIES, &json!({ "Ref": slow.image(), "skipPush": true }), &[]);
@@ -78,6 +80,7 @@ async fn a_build_that_pushes_nothing_leaves_the_tag_to_those_that_do() {
     });
     kiln.line(PATIENCE, |line| line["fields"]["what"] == "accept").await;
     assert_eq!(post(&client, &checks).await.status, 200);
+    assert!(!pushed.is_finished(), "the first one was to take longer");
     assert_eq!(pushed.await.unwrap(), 200);
     assert!(registry::digest(&slow.repository, &slow.tag).await.is_some(), "its tag was moved");
 }
