@@ -59,7 +59,12 @@ pub(super) async fn list(
     let page = page.ok_or_else(|| Fault::bad("cursor: not one of this list's; begin without it"))?;
     oversight::note("list", &identity, origin, &owner, None);
     let shown: Vec<_> = page.builds.iter().map(View::of).collect();
-    Ok(Json(json!({ "builds": shown, "next": page.next })).into_response())
+    let mut answer = json!({ "builds": shown });
+    // Only where there is one, as for those who knew no pages.
+    if let Some(next) = page.next {
+        answer["next"] = next.into();
+    }
+    Ok(Json(answer).into_response())
 }
 
 fn filter(params: &ListParams) -> Result<Filter, Fault> {
