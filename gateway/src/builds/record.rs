@@ -79,7 +79,7 @@ fn marked(output: &[u8]) -> Option<String> {
 
 fn in_log(kind: EventKind, redactor: &Redactor) -> (RecordKind, u32, Bytes) {
     match kind {
-        EventKind::StepStarted { step, name } => (RecordKind::Step, step, name.into()),
+        EventKind::StepStarted { step, name } => (RecordKind::Step, step, redactor.text(&name).into()),
         EventKind::StepFinished { step, error: Some(error), .. } => {
             (RecordKind::StepFailed, step, redactor.text(&error).into())
         }
@@ -88,7 +88,29 @@ fn in_log(kind: EventKind, redactor: &Redactor) -> (RecordKind, u32, Bytes) {
         EventKind::Output { step, stream: Stream::Stdout, bytes } => (RecordKind::Stdout, step, redactor.bytes(bytes)),
         EventKind::Output { step, stream: Stream::Stderr, bytes } => (RecordKind::Stderr, step, redactor.bytes(bytes)),
         EventKind::Clipped { step } => (RecordKind::Clipped, step, Bytes::from_static(b"the engine left out output")),
-        EventKind::Note { text } => (RecordKind::Note, 0, text.into()),
-        EventKind::Warning { text } => (RecordKind::Warning, 0, text.into()),
+        EventKind::Note { text } => (RecordKind::Note, 0, redactor.text(&text).into()),
+        EventKind::Warning { text } => (RecordKind::Warning, 0, redactor.text(&text).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_shows_in_no_kind_of_record() {
+        let said = || "echo https://alice:S3cretPW@h".to_owned();
+        let bytes = || Bytes::from(said());
+        for kind in [
+            EventKind::StepStarted { step: 1, name: said() },
+            EventKind::StepFinished { step: 1, cached: false, error: Some(said()) },
+            EventKind::Output { step: 1, stream: Stream::Stdout, bytes: bytes() },
+            EventKind::Output { step: 1, stream: Stream::Stderr, bytes: bytes() },
+            EventKind::Note { text: said() },
+            EventKind::Warning { text: said() },
+        ] {
+            let (record, _, text) = in_log(kind, &Redactor::default());
+            assert_eq!(text, "echo https://alice:***@h", "{record:?}");
+        }
     }
 }

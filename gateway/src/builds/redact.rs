@@ -54,10 +54,10 @@ impl Redactor {
         String::from_utf8_lossy(&self.bytes(Bytes::copy_from_slice(text.as_bytes()))).into_owned()
     }
 
-    /// The same for a failure's sentence and last lines.
+    /// The same for a failure's sentence, and its step's name and last lines.
     pub(super) fn failure(&self, failure: Failure) -> Failure {
         let tail = |step: &FailedStep| step.tail.iter().map(|line| self.text(line)).collect();
-        let step = failure.step.map(|step| FailedStep { tail: tail(&step), ..step });
+        let step = failure.step.map(|step| FailedStep { name: self.text(&step.name), tail: tail(&step), ..step });
         Failure { message: self.text(&failure.message), step, ..failure }
     }
 
@@ -138,6 +138,15 @@ mod tests {
         ] {
             assert_eq!(Redactor::default().text(said), shown);
         }
+    }
+
+    #[test]
+    fn a_failures_every_word_is_read() {
+        let said = "echo https://alice:S3cretPW@h".to_owned();
+        let step = FailedStep { name: said.clone(), exit_code: None, line: None, tail: vec![said.clone()] };
+        let failure = Failure { step: Some(step), ..Failure::new(kiln_backends::Reason::StepFailed, said) };
+        let shown = format!("{:?}", Redactor::default().failure(failure));
+        assert_eq!((shown.matches("alice:***@h").count(), shown.contains("S3cretPW")), (3, false), "{shown}");
     }
 
     #[test]
