@@ -36,6 +36,8 @@ pub(crate) struct Callers {
     pub(crate) provider: Arc<dyn IdentityProvider>,
     /// How those are named who sign at the OpenFaaS door.
     pub(crate) signers: Naming,
+    /// Whether nobody else may call.
+    pub(crate) signers_alone: bool,
 }
 
 /// Who may call by these settings.
@@ -61,7 +63,7 @@ pub(crate) fn callers(config: &Identity, openfaas: &OpenFaas) -> Result<Callers,
     let operators = operators(config, &configured)?;
     let named = configured.iter().zip(naming).map(|(provider, naming)| provider.cached(naming));
     let provider = Arc::new(Providers::new(named.collect::<Result<_, _>>()?, check).operators(operators));
-    Ok(Callers { provider, signers })
+    Ok(Callers { provider, signers, signers_alone: configured.is_empty() })
 }
 
 /// The configured providers, each by itself.

@@ -2,7 +2,6 @@
 
 use std::{future::Future, io, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
-use kiln_auth::Naming;
 use kiln_backends::{
     BuildArg, BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, ForbiddenArg, InstanceId,
     KubernetesBackend, StepDeadline,
@@ -45,7 +44,7 @@ pub struct StartError {
 /// # Errors
 /// When a part can't be set up: the message names it and what to do.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-    let identities::Callers { provider, signers } = identities::callers(&config.identity, &config.openfaas)?;
+    let callers = identities::callers(&config.identity, &config.openfaas)?;
     // Nobody but Kiln has business there: callers' files, keys and logs lie in it.
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -98,11 +97,11 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         pull_host: config.openserverless.pull_host.as_deref().map(Into::into),
     };
     let admission = Admission::new(&config.limits);
-    let openfaas = openfaas(&config, &builds, &process, &admission, &signers)?;
+    let openfaas = openfaas(&config, &builds, &process, &admission, &callers)?;
     let native = Native { builds: builds.clone(), registry: process, sizes };
     // Before it serves: whoever sees it do so may send the signal.
     let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
-    let guard = Guard::new(provider, admission.clone());
+    let guard = Guard::new(callers.provider, admission.clone());
     let router = stack::public(&door, openfaas.as_ref(), &native, &guard, metrics.clone());
     tracing::info!(listen = %address(&public), admin = %address(&admin), recovered, "kiln serves");
     let reloaded = admission.clone();
@@ -135,7 +134,7 @@ fn openfaas(
     builds: &Builds,
     registry: &Arc<ProcessRegistry>,
     admission: &Admission,
-    signers: &Naming,
+    callers: &identities::Callers,
 ) -> Result<Option<OpenFaas>, StartError> {
     let settings = &config.openfaas;
     if !settings.is_on() {
@@ -147,6 +146,7 @@ fn openfaas(
     let limits = Limits { free: left_by_archives(config.limits.min_free), ..settings.archive() };
     let argument = |(name, value): (&String, &String)| Ok((BuildArg::parse(name)?, value.clone()));
     let build_args = settings.build_args.iter().map(argument).collect::<Result<_, ForbiddenArg>>();
+    let proof = Proof::new(settings, &callers.signers, callers.signers_alone).map_err(failed("openfaas"))?;
     Ok(Some(OpenFaas {
         builds: builds.clone(),
         registry: Arc::clone(registry),
@@ -156,7 +156,7 @@ fn openfaas(
         spool: Spool::new(spool, limits),
         body_at_most: limits.body,
         build_secrets: settings.build_secrets_key_file.as_deref().map(Into::into),
-        proof: Arc::new(Proof::new(settings, signers).map_err(failed("openfaas"))?),
+        proof: Arc::new(proof),
         in_flight: InFlightBound::of(settings.max_inflight),
         on_disconnect: settings.on_disconnect,
     }))

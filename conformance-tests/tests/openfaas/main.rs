@@ -49,7 +49,7 @@ fn signed_on(engine: Engine) -> Launch {
     let key = launch.folder().join("payload-secret");
     std::fs::write(&key, format!("{KEY}\n")).unwrap();
     // The file's user of that name is to see what the door's user builds.
-    let launch = launch.set("KILN_IDENTITY__SHARED_NAMES", "true");
+    let launch = launch.set("KILN_IDENTITY__SHARED_NAMES", "true").set("KILN_OPENFAAS__UNBOUNDED", "true");
     launch.set("KILN_OPENFAAS__PAYLOAD_SECRET_FILE", key.display().to_string())
 }
 

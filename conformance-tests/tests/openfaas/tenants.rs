@@ -18,7 +18,7 @@ const KEY_ID: &str = "x-kiln-key-id";
 
 /// Two tenants, one with a key that changes, beside the default key; each name has a user to look with.
 fn launch() -> Launch {
-    let launch = signed().user("acme").user("second");
+    let launch = signed().unset("KILN_OPENFAAS__UNBOUNDED").user("acme").user("second");
     for (file, key) in [("acme-old", "acme's old key"), ("acme-new", "acme's new key\n"), ("other", "another key")] {
         fs::write(launch.folder().join(file), key).unwrap();
     }
@@ -166,6 +166,7 @@ fn names_that_could_be_somebody_elses_and_keys_that_could_be_anybodys_are_refuse
         (launch().set("KILN_OPENFAAS__USER", "Open Faas"), "openfaas.user \"Open Faas\""),
         (launch().set("KILN_OPENFAAS__USER", "acme"), "openfaas.user and openfaas.tenants.acme.user are the same user"),
         (launch().set("KILN_OPENFAAS__DISABLE_HMAC", "true"), "remove one of the two"),
+        (launch().set("KILN_OPENFAAS__UNBOUNDED", "true"), "unbounded lets every key name every repository"),
         (launch().set("KILN_OPENFAAS__DOMAIN", "http://builder"), "is no host name"),
         (launch().set("KILN_OPENFAAS__TENANTS__A_B__PAYLOAD_SECRET_FILE", "k"), "can't be part of a host name"),
         (launch().set("KILN_OPENFAAS__TENANTS__NEW__PAYLOAD_SECRET_FILE", "[]"), "new has no key file"),
@@ -205,6 +206,32 @@ fn doctor_tells_of_every_key() {
     let open = Launch::on(Engine::Buildkitd).set("disable_hmac", "true").unset("KILN_IDENTITY__USERS_FILE");
     let (healthy, told) = said(&open, &["doctor"]);
     assert!(healthy && told.contains("warn  openfaas: openfaas.disable_hmac is set"), "{told}");
+}
+
+#[tokio::test]
+async fn where_others_call_the_one_keys_holder_names_their_own_repositories_alone() {
+    let bounded = || signed().unset("KILN_OPENFAAS__UNBOUNDED").user("alice");
+    for (launch, status) in [
+        (bounded(), 403),
+        (bounded().set("KILN_OPENFAAS__UNBOUNDED", "true"), 200),
+        (bounded().unset("KILN_IDENTITY__USERS_FILE"), 200),
+    ] {
+        let kiln = launch.start().await;
+        for (repository, status) in [("alice/fn", status), ("openfaas/fn", 200)] {
+            let answer = crate::post(&kiln.anonymous(), &Archive::at(repository, COPIES)).await;
+            assert_eq!(answer.status, status, "{repository}: {}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_who_is_alone_has_all_places() {
+    let archive = Archive::raw(b"x".to_vec());
+    let none = || signed().set("KILN_LIMITS__STREAMS_PER_OWNER", "0");
+    for (launch, status) in [(none(), 429), (none().unset("KILN_IDENTITY__USERS_FILE"), 400)] {
+        let kiln = launch.start().await;
+        assert_eq!(crate::post(&kiln.anonymous(), &archive).await.status, status);
+    }
 }
 
 #[tokio::test]

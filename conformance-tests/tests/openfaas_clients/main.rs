@@ -28,6 +28,7 @@ fn signed(engine: Engine) -> Launch {
     let launch = Launch::on(engine).user(USER).set("KILN_LIMITS__CONCURRENCY", "5");
     let key = secret(&launch);
     std::fs::write(&key, format!("{KEY}\n")).unwrap();
+    let launch = launch.set("KILN_IDENTITY__SHARED_NAMES", "true").set("KILN_OPENFAAS__UNBOUNDED", "true");
     launch.set("KILN_OPENFAAS__PAYLOAD_SECRET_FILE", key)
 }
 

@@ -6,7 +6,6 @@ use kiln_conformance_tests::{Engine, Kiln, Launch, kiln::base};
 use tokio::process::Command;
 
 use crate::{
-    USER,
     program::{Got, run, script},
     project::{Package, fails, greets},
     signed,
@@ -68,7 +67,8 @@ async fn who_has_no_key_sends_no_signature_and_builds_where_none_is_asked_for() 
     let package = Package::of(&greets());
     let kiln = signed(Engine::Buildkitd).start().await;
     assert_eq!(built(&kiln, &package, Path::new("-"), &[]).await.code, 401);
-    let open = Launch::on(Engine::Buildkitd).user(USER).set("disable_hmac", "true").start().await;
+    let open =
+        Launch::on(Engine::Buildkitd).unset("KILN_IDENTITY__USERS_FILE").set("disable_hmac", "true").start().await;
     let got = built(&open, &package, Path::new("-"), &[]).await;
     assert_eq!((got.code, got.last()["status"].as_str()), (200, Some("success")), "{got:?}");
     assert_eq!(package.image.config().await["config"]["Labels"]["greeting"], "moin");

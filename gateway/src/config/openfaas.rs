@@ -17,7 +17,7 @@ const PAYLOAD_SECRET: &str = "payload-secret";
 #[serde(deny_unknown_fields, default)]
 pub struct OpenFaas {
     /// The key that signs bodies, or the old and the new one while it changes; read for every request.
-    /// Where it is alone, whoever holds it may name any repository of the registries below.
+    /// Where nobody else may call, whoever holds it may name any repository of the registries below.
     #[serde(deserialize_with = "paths")]
     pub payload_secret_file: Vec<PathBuf>,
     /// The private keys that open sealed build secrets, read for every one; the first is published.
@@ -31,6 +31,9 @@ pub struct OpenFaas {
     /// `<tenant>.<domain>` as host name names a tenant; where the host name is another one,
     /// `X-Kiln-Key-Id` may.
     pub domain: Option<String>,
+    /// Lets the holder of the one key name any repository although others may call by `[identity]`: for
+    /// an installation whose callers are all one tenant.
+    pub unbounded: bool,
     /// What the names of this door's users begin with.
     pub prefix: Option<String>,
     /// Registries that bodies may name beside `registry.host`: patterns over `host[:port]` in which `*`
@@ -101,6 +104,7 @@ impl Default for OpenFaas {
             user: "openfaas".to_owned(),
             tenants: BTreeMap::new(),
             domain: None,
+            unbounded: false,
             prefix: None,
             registries: Vec::new(),
             max_inflight: 0,

@@ -49,6 +49,7 @@ impl Gateway {
         fs::write(&key, openfaas::KEY)?;
         fs::create_dir(&temporary)?;
         let launch = launch.set("KILN_OPENFAAS__PAYLOAD_SECRET_FILE", key.display().to_string());
+        let launch = launch.set("KILN_IDENTITY__SHARED_NAMES", "true").set("KILN_OPENFAAS__UNBOUNDED", "true");
         let launch = launch.set("TMPDIR", temporary.display().to_string());
         let at_once = |launch: Launch, key: &str| launch.set(key, openfaas::CALLERS.to_string());
         let launch = ["KILN_LIMITS__CONCURRENCY", "KILN_LIMITS__RUNNING_PER_OWNER"].into_iter().fold(launch, at_once);

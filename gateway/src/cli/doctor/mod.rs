@@ -239,7 +239,7 @@ async fn identity(config: &Config) -> Vec<Finding> {
         Ok(configured) => configured,
         Err(error) => return vec![bad(PART, causes(&error))],
     };
-    let mut findings = openfaas::keys(&config.openfaas, &callers.signers);
+    let mut findings = openfaas::keys(&config.openfaas, &callers);
     for provider in configured {
         let name = provider.name();
         let found = match timeout(WITHIN, reached(&provider.kind)).await {

@@ -1,18 +1,16 @@
 //! Who may sign at the OpenFaaS door: whether the keys can be read that requests will be held against.
 
-use kiln_auth::Naming;
-
 use super::{Finding, bad, good, warning};
-use crate::{config::OpenFaas, doors::openfaas::Proof, serve::causes};
+use crate::{config::OpenFaas, doors::openfaas::Proof, identities::Callers, serve::causes};
 
 const PART: &str = "openfaas";
 
 /// What is to be said of the door's keys; nothing where there is no door.
-pub(super) fn keys(config: &OpenFaas, naming: &Naming) -> Vec<Finding> {
+pub(super) fn keys(config: &OpenFaas, callers: &Callers) -> Vec<Finding> {
     if !config.is_on() {
         return Vec::new();
     }
-    let proof = match Proof::new(config, naming) {
+    let proof = match Proof::new(config, &callers.signers, callers.signers_alone) {
         Ok(proof) => proof,
         Err(error) => return vec![bad(PART, causes(&error))],
     };

@@ -170,7 +170,7 @@ impl Places {
         let full = || Fault::busy(StatusCode::TOO_MANY_REQUESTS, Full::Owner.to_string(), PLACES_AFTER);
         let owner = &door.admission.at_once(Class::Archive).owner;
         // Who is alone at this door has all of its places.
-        let of_owner = match identity.scope().is_unbounded() {
+        let of_owner = match door.proof.alone() {
             true => None,
             false => Some(owner.take(identity.user().clone()).ok_or_else(full)?),
         };

@@ -30,8 +30,10 @@ pub struct Proof {
     keyring: Option<Keyring>,
     /// Whose unsigned bodies are.
     user: UserName,
-    /// Whether there are tenants, whose repositories nobody else may name.
-    tenants: bool,
+    /// Whether nobody else calls, here or by a provider.
+    alone: bool,
+    /// Whether every repository may be named.
+    unbounded: bool,
     replays: Replays,
 }
 
@@ -64,6 +66,9 @@ pub enum InvalidProof {
     /// Tenants that anybody could be.
     #[error("disable_hmac lets in whoever reaches the door, and tenants have keys; remove one of the two")]
     Open,
+    /// Tenants whose repositories anybody could name.
+    #[error("unbounded lets every key name every repository, and tenants have their own; remove one of the two")]
+    Unbounded,
     /// No host name can end so.
     #[error("domain {0:?} is no host name such as builder.example")]
     Domain(String),
@@ -101,13 +106,17 @@ pub(super) enum Unproved {
 // === impl Proof ===
 
 impl Proof {
-    /// What configuration says of who may sign, and how they are named among all users.
+    /// What configuration says of who may sign, how they are named among all users, and whether all
+    /// users are theirs.
     ///
     /// # Errors
     /// When it can't be meant.
-    pub fn new(config: &config::OpenFaas, naming: &Naming) -> Result<Self, InvalidProof> {
+    pub fn new(config: &config::OpenFaas, naming: &Naming, signers_alone: bool) -> Result<Self, InvalidProof> {
         if config.disable_hmac && !config.tenants.is_empty() {
             return Err(InvalidProof::Open);
+        }
+        if config.unbounded && !config.tenants.is_empty() {
+            return Err(InvalidProof::Unbounded);
         }
         if let Some(domain) = config.domain.as_ref().filter(|domain| !is_domain(domain)) {
             return Err(InvalidProof::Domain(domain.clone()));
@@ -130,7 +139,8 @@ impl Proof {
         }
         let keyring = Keyring::new(config.domain.as_deref(), default, tenants)?;
         let keyring = (!config.disable_hmac).then_some(keyring);
-        Ok(Self { keyring, user, tenants: !config.tenants.is_empty(), replays: Replays::default() })
+        let alone = signers_alone && config.tenants.is_empty();
+        Ok(Self { keyring, user, alone, unbounded: alone || config.unbounded, replays: Replays::default() })
     }
 
     /// Reads every key as a request would: whose they are, how many files name them, and how many are
@@ -141,6 +151,11 @@ impl Proof {
             (whose, signer.keys.len(), Keys::read(std::slice::from_ref(signer)).map(|keys| keys.count()))
         };
         self.keyring.iter().flat_map(Keyring::iter).map(read).collect()
+    }
+
+    /// Whether whoever is let in here is the only one who calls.
+    pub(super) fn alone(&self) -> bool {
+        self.alone
     }
 
     /// Begins to check a body; `None` where nobody signs.
@@ -161,15 +176,15 @@ impl Proof {
         Ok(Some((signature, verifier)))
     }
 
-    /// Who sent a body whose check has ended well. Where there is one key alone, its holder may name
-    /// every repository, as with the real builders.
+    /// Who sent a body whose check has ended well. Where nobody else calls, the one key's holder
+    /// may name every repository, as with the real builders.
     pub(super) fn end(&self, signature: Option<&Signature>, signer: Option<UserName>) -> Result<Identity, Unproved> {
         if let Some(signature) = signature {
             self.replays.admit(signature, SystemTime::now())?;
         }
         let user = signer.unwrap_or_else(|| self.user.clone());
         let identity = Identity::new(user, PROVIDER);
-        Ok(if self.tenants { identity } else { identity.unbounded() })
+        Ok(if self.unbounded { identity.unbounded() } else { identity })
     }
 }
 
