@@ -52,6 +52,9 @@ pub enum InvalidKeyring {
     /// Such a name can't be in a host name.
     #[error("the tenant {0:?} can't be part of a host name: 1 to 63 of a-z, 0-9 and - between them")]
     Tenant(String),
+    /// Whoever holds the key would be both.
+    #[error("{}: two users have this key file; give each a key of its own", .0.display())]
+    Shared(PathBuf),
     /// Two have the same name.
     #[error("the tenant {0:?} is there twice")]
     Twice(String),
@@ -87,7 +90,7 @@ impl Keyring {
     /// The default signers, and the tenants by name. With a `domain`, `<tenant>.<domain>` names one.
     ///
     /// # Errors
-    /// When a name can't be one, or there would be more than eight keys to try.
+    /// When a name can't be one, two users have the same file, or there would be more than eight keys to try.
     pub fn new(
         domain: Option<&str>,
         default: Vec<Signer>,
@@ -105,7 +108,29 @@ impl Keyring {
             }
         }
         let domain = domain.map(|domain| domain.trim_matches('.').to_ascii_lowercase());
-        Ok(Self { domain, default, tenants: by_name })
+        let keyring = Self { domain, default, tenants: by_name };
+        let mut holders = BTreeMap::new();
+        for (_, signer) in keyring.iter() {
+            for path in &signer.keys {
+                if holders.insert(path, &signer.user).is_some_and(|other| *other != signer.user) {
+                    return Err(InvalidKeyring::Shared(path.clone()));
+                }
+            }
+        }
+        Ok(keyring)
+    }
+
+    /// Pairs of users of whom a key is the same, whatever its file's name: its holder may be either.
+    /// Keys that can't be read are left out. This blocks.
+    #[must_use]
+    pub fn same(&self) -> Vec<(UserName, UserName)> {
+        let keys = self.iter().filter_map(|(_, signer)| Keys::read(std::slice::from_ref(signer)).ok());
+        let keys: Vec<_> = keys.flat_map(|keys| keys.0).collect();
+        let same = |one: &SecretSlice<u8>, other: &SecretSlice<u8>| one.expose_secret() == other.expose_secret();
+        let later = |at: usize| keys.iter().skip(at + 1);
+        let pairs = keys.iter().enumerate().flat_map(|(at, one)| later(at).map(move |other| (one, other)));
+        let pairs = pairs.filter(|((user, key), (other, its))| user != other && same(key, its));
+        pairs.map(|((user, _), (other, _))| (user.clone(), other.clone())).collect()
     }
 
     /// Everybody who signs: the default signers without a name, then the tenants.

@@ -161,17 +161,43 @@ fn a_timestamped_signature_is_good_once() {
         let digits: String = mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         parse("x-kiln-signature", &format!("t={time},sha256={digits}")).unwrap().unwrap()
     };
-    let replays = Replays::default();
+    let (replays, user) = (Replays::of(1), UserName::parse("openfaas").unwrap());
     let signature = sign(NOW);
     assert!(verify(&signers, &signature, BODY).is_ok());
-    assert_eq!(replays.admit(&signature, at(NOW)), Ok(()));
-    assert_eq!(replays.admit(&signature, at(NOW + 300)), Err(Replayed::Again));
-    assert_eq!(replays.admit(&sign(NOW + 1), at(NOW + 300)), Ok(()), "another second, another signature");
-    assert_eq!(replays.admit(&signature, at(NOW + 700)), Ok(()), "what is too old to be sent is forgotten");
+    assert_eq!(replays.admit(&user, &signature, at(NOW)), Ok(()));
+    assert_eq!(replays.admit(&user, &signature, at(NOW + 300)), Err(Replayed::Again));
+    assert_eq!(replays.admit(&user, &sign(NOW + 1), at(NOW + 300)), Ok(()), "another second, another signature");
+    assert_eq!(replays.admit(&user, &signature, at(NOW + 700)), Ok(()), "what is too old to be sent is forgotten");
     let untimed = parse("x-build-signature", &format!("sha256={SHA256}")).unwrap().unwrap();
     for _ in 0..2 {
-        assert_eq!(replays.admit(&untimed, at(NOW)), Ok(()));
+        assert_eq!(replays.admit(&user, &untimed, at(NOW)), Ok(()));
     }
+}
+
+#[test]
+fn a_users_signatures_leave_room_for_anothers() {
+    let replays = Replays::of(1000);
+    let of = |number: u32| parse("x-kiln-signature", &format!("t={NOW},sha256={number:064x}")).unwrap().unwrap();
+    let [one, other] = ["one", "other"].map(|user| UserName::parse(user).unwrap());
+    let admitted = (0..200_000).take_while(|number| replays.admit(&one, &of(*number), at(NOW)).is_ok()).count();
+    assert_eq!(admitted, 1024);
+    assert_eq!(replays.admit(&one, &of(200_000), at(NOW)), Err(Replayed::Full));
+    assert_eq!(replays.admit(&other, &of(200_000), at(NOW)), Ok(()));
+}
+
+#[test]
+fn two_users_have_no_key_in_common() {
+    let dir = tempfile::tempdir().unwrap();
+    let tenants = |one: Signer, other: Signer| [("one".to_owned(), one), ("other".to_owned(), other)];
+    let (one, other) = (signer("one", dir.path(), &[("a", b"key")]), signer("other", dir.path(), &[("b", b" key\n")]));
+    let keyring = Keyring::new(None, vec![], tenants(one.clone(), other.clone())).unwrap();
+    let same: Vec<_> = keyring.same().iter().map(|(one, other)| format!("{one} {other}")).collect();
+    assert_eq!(same, ["one other"]);
+    fs::write(dir.path().join("b"), "another").unwrap();
+    assert_eq!(keyring.same(), []);
+    let same_file = Signer { keys: one.keys.clone(), ..other };
+    let shared = Keyring::new(None, vec![same_file.clone()], [("one".to_owned(), one)]);
+    assert!(matches!(shared, Err(InvalidKeyring::Shared(path)) if path == same_file.keys[0]));
 }
 
 #[test]

@@ -123,6 +123,37 @@ async fn who_isnt_here_is_refused_before_the_body() {
 }
 
 #[tokio::test]
+async fn nobody_learns_from_a_refusal_who_is_here() {
+    let kiln = launch().start().await;
+    let client = kiln.anonymous();
+    fs::remove_file(kiln.folder().join("other")).unwrap();
+    let archive = Archive::raw(b"x".to_vec());
+    let mut said = Vec::new();
+    for tenant in ["acme", "other", "nobody"] {
+        let bare = client.send(unsigned(&client, &archive).header(KEY_ID, tenant)).await;
+        let signed = post(&client, tenant, "no key of anybody's", &archive).await;
+        said.push([bare, signed].map(|answer| (answer.status.as_u16(), answer.text)));
+    }
+    assert!(said.iter().all(|answers| *answers == said[0]), "{said:?}");
+    assert!(said[0][0].1.contains("invalid encodedHash") && said[0][1].1.contains("invalid message digest or secret"));
+}
+
+#[tokio::test]
+async fn a_timestamped_signature_is_used_up_by_what_was_let_in_alone() {
+    let archive = Archive::raw(b"x".to_vec());
+    let sent = async |kiln: &Kiln| {
+        let time = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let signature = archive::sha256(&[format!("kiln-v1\n{time}\n").as_bytes(), archive.bytes()].concat(), KEY);
+        let (client, signature) = (kiln.anonymous(), format!("t={time},{signature}"));
+        let send =
+            async || client.send(unsigned(&client, &archive).header("x-kiln-signature", &signature)).await.status;
+        [send().await.as_u16(), send().await.as_u16()]
+    };
+    assert_eq!(sent(&launch().start().await).await, [400, 401]);
+    assert_eq!(sent(&launch().set("KILN_LIMITS__STREAMS_PER_OWNER", "0").start().await).await, [429, 429]);
+}
+
+#[tokio::test]
 async fn a_host_name_says_who_it_is_before_a_key_id_does() {
     let kiln = launch().start().await;
     let client = kiln.anonymous();
@@ -159,6 +190,8 @@ fn said(launch: &Launch, arguments: &[&str]) -> (bool, String) {
 #[test]
 fn names_that_could_be_somebody_elses_and_keys_that_could_be_anybodys_are_refused_at_the_start() {
     let apart = || launch().set("KILN_IDENTITY__SHARED_NAMES", "false");
+    let shared = launch();
+    let file = shared.folder().join("other").display().to_string();
     for (launch, fault) in [
         (apart(), "neither identity.users_file_prefix nor openfaas.prefix is set"),
         (apart().set("KILN_IDENTITY__USERS_FILE_PREFIX", "ac"), "openfaas.tenants.acme.user \"acme\""),
@@ -170,6 +203,7 @@ fn names_that_could_be_somebody_elses_and_keys_that_could_be_anybodys_are_refuse
         (launch().set("KILN_OPENFAAS__DOMAIN", "http://builder"), "is no host name"),
         (launch().set("KILN_OPENFAAS__TENANTS__A_B__PAYLOAD_SECRET_FILE", "k"), "can't be part of a host name"),
         (launch().set("KILN_OPENFAAS__TENANTS__NEW__PAYLOAD_SECRET_FILE", "[]"), "new has no key file"),
+        (shared.set("KILN_OPENFAAS__TENANTS__NEW__PAYLOAD_SECRET_FILE", file), "two users have this key file"),
         (launch().set("KILN_LIMITS__UNPROVED", "1000"), "more than limits.unproved"),
     ] {
         let (served, said) = said(&launch, &["serve"]);
@@ -203,6 +237,9 @@ fn doctor_tells_of_every_key() {
     assert!(!healthy, "{told}");
     assert!(told.contains("warn  openfaas: the key of tenant acme: 1 of 2 files are there"), "{told}");
     assert!(told.contains("FAIL  openfaas: the key of tenant other: ") && told.contains("is empty"), "{told}");
+    fs::write(good.folder().join("other"), "acme's old key\n").unwrap();
+    let (healthy, told) = said(&good, &["doctor"]);
+    assert!(!healthy && told.contains("FAIL  openfaas: acme and second have the same key"), "{told}");
     let open = Launch::on(Engine::Buildkitd).set("disable_hmac", "true").unset("KILN_IDENTITY__USERS_FILE");
     let (healthy, told) = said(&open, &["doctor"]);
     assert!(healthy && told.contains("warn  openfaas: openfaas.disable_hmac is set"), "{told}");

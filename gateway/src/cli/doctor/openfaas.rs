@@ -23,5 +23,8 @@ pub(super) fn keys(config: &OpenFaas, callers: &Callers) -> Vec<Finding> {
         Ok(_) => good(PART, format!("{whose} can be read")),
         Err(error) => bad(PART, format!("{whose}: {}; its holder could send nothing", causes(&error))),
     });
-    findings.collect()
+    let same = proof.same_keys().into_iter().map(|(one, other)| {
+        bad(PART, format!("{one} and {other} have the same key, so that its holder is either; give each their own"))
+    });
+    findings.chain(same).collect()
 }

@@ -156,12 +156,15 @@ async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> R
         }
         error => unreceived(&error),
     })?;
-    let identity = door.proof.end(signature.as_ref(), signer).map_err(unproved)?;
+    let identity = door.proof.end(signer);
     let rates = door.admission.rates(Class::Archive);
     rates
         .admit(identity.user(), Some(origin))
         .map_err(|exceeded| Fault::busy(StatusCode::TOO_MANY_REQUESTS, exceeded.to_string(), exceeded.retry_after()))?;
     let places = Places::take(door, &identity)?;
+    if let Some(signature) = &signature {
+        door.proof.admit(&identity, signature).map_err(unproved)?;
+    }
     Ok(Received { spooled, identity, places })
 }
 

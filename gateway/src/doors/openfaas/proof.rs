@@ -30,6 +30,8 @@ pub struct Proof {
     keyring: Option<Keyring>,
     /// Whose unsigned bodies are.
     user: UserName,
+    /// Whether there are tenants.
+    tenants: bool,
     /// Whether nobody else calls, here or by a provider.
     alone: bool,
     /// Whether every repository may be named.
@@ -139,8 +141,9 @@ impl Proof {
         }
         let keyring = Keyring::new(config.domain.as_deref(), default, tenants)?;
         let keyring = (!config.disable_hmac).then_some(keyring);
-        let alone = signers_alone && config.tenants.is_empty();
-        Ok(Self { keyring, user, alone, unbounded: alone || config.unbounded, replays: Replays::default() })
+        let tenants = !config.tenants.is_empty();
+        let (alone, replays) = (signers_alone && !tenants, Replays::of(settings.len()));
+        Ok(Self { keyring, user, tenants, alone, unbounded: alone || config.unbounded, replays })
     }
 
     /// Reads every key as a request would: whose they are, how many files name them, and how many are
@@ -151,6 +154,11 @@ impl Proof {
             (whose, signer.keys.len(), Keys::read(std::slice::from_ref(signer)).map(|keys| keys.count()))
         };
         self.keyring.iter().flat_map(Keyring::iter).map(read).collect()
+    }
+
+    /// Users of whom a key is the same. This blocks.
+    pub(crate) fn same_keys(&self) -> Vec<(UserName, UserName)> {
+        self.keyring.as_ref().map(Keyring::same).unwrap_or_default()
     }
 
     /// Whether whoever is let in here is the only one who calls.
@@ -165,26 +173,41 @@ impl Proof {
         headers: &HeaderMap,
     ) -> Result<Option<(Signature, Verifier)>, Unproved> {
         let Some(keyring) = &self.keyring else { return Ok(None) };
+        // First, so that who sends none learns no tenant's name.
+        let signature = Signature::from_headers(headers, SystemTime::now())?.ok_or(Unproved::Missing)?;
         // A request by HTTP/2 has its host in its target.
         let host = uri.host().or_else(|| headers.get(header::HOST)?.to_str().ok());
         // One that isn't text is nobody's; left out, it would be the default signer's.
         let key_id = headers.get(KEY_ID).map(|id| id.to_str().unwrap_or_default());
         let signers = keyring.signers(host, key_id)?.to_vec();
-        let signature = Signature::from_headers(headers, SystemTime::now())?.ok_or(Unproved::Missing)?;
         let keys = tokio::task::spawn_blocking(move || Keys::read(&signers)).await;
-        let verifier = keys.map_err(|_| Unproved::Stopping)??.verifier(&signature);
+        let keys = keys.map_err(|_| Unproved::Stopping)?.map_err(|error| self.keyless(error))?;
+        let verifier = keys.verifier(&signature);
         Ok(Some((signature, verifier)))
+    }
+
+    /// A key that can't be had. Where there are tenants its like is said of an unknown one, so that
+    /// nobody learns who is here.
+    fn keyless(&self, error: KeyError) -> Unproved {
+        if !self.tenants {
+            return error.into();
+        }
+        tracing::error!(error = crate::serve::causes(&error), "a tenant's requests are refused");
+        UnknownTenant.into()
     }
 
     /// Who sent a body whose check has ended well. Where nobody else calls, the one key's holder
     /// may name every repository, as with the real builders.
-    pub(super) fn end(&self, signature: Option<&Signature>, signer: Option<UserName>) -> Result<Identity, Unproved> {
-        if let Some(signature) = signature {
-            self.replays.admit(signature, SystemTime::now())?;
-        }
+    pub(super) fn end(&self, signer: Option<UserName>) -> Identity {
         let user = signer.unwrap_or_else(|| self.user.clone());
         let identity = Identity::new(user, PROVIDER);
-        Ok(if self.unbounded { identity.unbounded() } else { identity })
+        if self.unbounded { identity.unbounded() } else { identity }
+    }
+
+    /// Lets a signature that was found right be good for nothing more. Last of all: who is refused for
+    /// want of a place may send the same bytes again.
+    pub(super) fn admit(&self, identity: &Identity, signature: &Signature) -> Result<(), Unproved> {
+        Ok(self.replays.admit(identity.user(), signature, SystemTime::now())?)
     }
 }
 
@@ -212,11 +235,10 @@ impl Unproved {
         }
         match self {
             Self::Missing => refused("invalid encodedHash, should have at least 5 characters"),
-            Self::Mismatch(_) | Self::Invalid(InvalidSignature::Digest(_)) => {
+            Self::Mismatch(_) | Self::Tenant(_) | Self::Invalid(InvalidSignature::Digest(_)) => {
                 refused("invalid message digest or secret")
             }
             Self::Invalid(error) => refused(&error.to_string()),
-            Self::Tenant(error) => refused(&error.to_string()),
             Self::Replayed(Replayed::Again) => refused(&Replayed::Again.to_string()),
             Self::Replayed(full @ Replayed::Full) => {
                 Fault::busy(StatusCode::SERVICE_UNAVAILABLE, full.to_string(), LATER)
