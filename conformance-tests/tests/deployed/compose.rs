@@ -31,11 +31,13 @@ fn the_guide_of_compose_works_as_it_stands() {
     let shell = Shell::open();
     let test_build = Guide::read("deploy/swarm/README.md").section("A test build").commands.clone();
     let guide = Guide::read("deploy/compose/README.md")
-        .with("Up", "image", IMAGE)
+        .with("A walk-through without them", "image", IMAGE)
         .with("image", "the base", probes::BASE)
         .with("the base", "a test build", test_build)
         .with("a test build", "listens", probes::LISTENS)
         .with("listens", "a step looks", probes::step("kiln_functions"))
+        .with("What to run", "refused", probes::REFUSED)
+        .with("refused", "confined", probes::CONFINED)
         .with("Down", "left", probes::LEFT);
     let said = shell.types(&guide);
 
@@ -51,7 +53,9 @@ fn the_guide_of_compose_works_as_it_stands() {
     assert!(built.contains("## Made with buildkit\n") && built.contains("\nfoo=bar\n"), "{built}");
     assert_eq!(said["listens"], "127.0.0.1:5000\n127.0.0.1:8088\n");
     assert_eq!(said["a step looks"].lines().last(), Some("registry.local:5000/foo/step:latest"), "{said:#?}");
-    let signed = &said["With a key and a password"];
+    let signed = &said["What to run"];
     assert!(signed.contains("HTTP/1.1 200 OK") && signed.contains(r#""status":"success""#), "{signed}");
+    assert_eq!(said["refused"], "401\n401\n");
+    assert_eq!(said["confined"], probes::CONFINEMENT);
     assert_eq!(said["left"], "");
 }

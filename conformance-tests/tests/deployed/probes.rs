@@ -6,6 +6,23 @@ docker tag kiln-test/busybox 127.0.0.1:5000/library/busybox
 docker push --quiet 127.0.0.1:5000/library/busybox
 ";
 
+/// Without the key, and without the password.
+pub(crate) const REFUSED: &str = r#"
+curl --silent --output /dev/null --write-out '%{http_code}\n' http://localhost:8088/build --data-binary "@$work.tar"
+curl --silent --output /dev/null --write-out '%{http_code}\n' --request POST http://localhost:5000/v2/foo/bar/blobs/uploads/
+"#;
+
+/// What Kiln's and the registry's containers are kept from, a line each.
+pub(crate) const CONFINED: &str = r#"
+for image in "${IMAGE:-kiln}:$TAG" "$REGISTRY_IMAGE"; do
+    container=$(docker ps --quiet --filter ancestor="$image")
+    docker inspect --format '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.Memory}}' "$container"
+done
+"#;
+
+/// What [`CONFINED`] prints.
+pub(crate) const CONFINEMENT: &str = "true [ALL] 1073741824\ntrue [ALL] 536870912\n";
+
 /// The addresses that somebody listens on at the guides' ports, as the machine sees them.
 pub(crate) const LISTENS: &str = "
 ss --no-header --listening --tcp --numeric 'sport = :5000 or sport = :8088' | awk '{ print $4 }' | sort

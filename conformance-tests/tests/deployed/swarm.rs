@@ -13,12 +13,6 @@ curl --silent --show-error --fail "http://localhost:5000/v2/kiln/manifests/$TAG"
   --header 'Accept: application/vnd.docker.distribution.manifest.v2+json' | tr -d '\n'
 "#;
 
-/// Without the key, and without the password.
-const REFUSED: &str = r#"
-curl --silent --output /dev/null --write-out '%{http_code}\n' http://localhost:8088/build --data-binary "@$work.tar"
-curl --silent --output /dev/null --write-out '%{http_code}\n' --request POST http://localhost:5000/v2/foo/bar/blobs/uploads/
-"#;
-
 #[test]
 fn the_guide_of_swarm_works_as_it_stands() {
     let shell = Shell::open();
@@ -27,7 +21,8 @@ fn the_guide_of_swarm_works_as_it_stands() {
         .with("A test build", "listens", probes::LISTENS)
         .with("listens", "a step looks", probes::step("func_functions docker_gwbridge"))
         .with("a step looks", "pushed", PUSHED)
-        .with("With a key and a password", "refused", REFUSED)
+        .with("What to run", "refused", probes::REFUSED)
+        .with("refused", "confined", probes::CONFINED)
         .with("The end of it", "left", probes::LEFT);
     let said = shell.types(&guide);
 
@@ -48,9 +43,10 @@ fn the_guide_of_swarm_works_as_it_stands() {
 
     let pulled = &said["Pulled by another engine"];
     assert!(pulled.contains("Downloaded newer image for registry.local:5000/foo/bar:latest"), "{pulled}");
-    let signed = &said["With a key and a password"];
+    let signed = &said["What to run"];
     assert!(signed.contains("HTTP/1.1 200 OK") && signed.contains(r#""status":"success""#), "{signed}");
     assert!(signed.contains("Login Succeeded") && signed.ends_with("127.0.0.1:5000/foo/bar:latest\n"), "{signed}");
     assert_eq!(said["refused"], "401\n401\n");
+    assert_eq!(said["confined"], probes::CONFINEMENT);
     assert_eq!(said["left"], "");
 }
