@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use kiln_conformance_tests::{Engine, Launch, engine, kiln::base};
+use kiln_conformance_tests::{Engine, Kiln, Launch, engine, kiln::base};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -56,6 +56,32 @@ async fn the_real_builders_variables_alone_suffice_to_build_and_their_proxies_re
     assert_eq!(unsigned.status, 401);
     assert_eq!(client.get("/ready").await.status, 200);
     assert_eq!(client.get("/v1/builds").await.status, 401, "nobody else calls");
+}
+
+#[tokio::test]
+async fn what_their_variables_open_is_told_at_the_start() {
+    let told = |kiln: &Kiln, words: &str| {
+        let lines = kiln.log().into_iter().filter(|line| line["level"] == "WARN" && line.to_string().contains(words));
+        lines.count()
+    };
+    let kiln = launch().start().await;
+    assert_eq!(told(&kiln, "bases.any"), 1, "{:#?}", kiln.log());
+    assert_eq!(told(&kiln, "archives need no signature"), 0, "{:#?}", kiln.log());
+    let (_, launch) = kiln.stop().await;
+
+    // The folder of the key stays set, as in their manifests.
+    let kiln = launch.set("disable_hmac", "true").start().await;
+    assert_eq!(told(&kiln, "archives need no signature"), 1, "{:#?}", kiln.log());
+    let registry = engine("KILN_TEST_REGISTRY");
+    let client = kiln.anonymous();
+    let answer = client.send(unsigned(&client, &telling(&registry, &json!({})))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let (_, launch) = kiln.stop().await;
+
+    let launch = launch.set("KILN_OPENFAAS__PAYLOAD_SECRET_FILE", "key");
+    let refused = launch.command(&["serve"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("remove the variable disable_hmac"), "{said}");
 }
 
 #[tokio::test]

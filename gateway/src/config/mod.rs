@@ -72,6 +72,9 @@ pub struct Config {
     /// Where all this was read.
     #[serde(skip)]
     pub source: Source,
+    /// The keys that were opened to everything because the variables of OpenFaaS's builders are there.
+    #[serde(skip)]
+    pub opened: Vec<&'static str>,
 }
 
 /// The engine that builds.
@@ -143,6 +146,15 @@ pub enum ConfigError {
         /// How long an archive may be.
         body: u64,
     },
+    /// There is a key, and nobody is to need it.
+    #[error(
+        "{switch} lets in whoever reaches OpenFaaS's door, and openfaas.payload_secret_file names a key; \
+         remove {switch} to have signatures checked, or openfaas.payload_secret_file to have none"
+    )]
+    Unsigned {
+        /// What says that signatures aren't checked.
+        switch: &'static str,
+    },
     /// A variable can't be a key.
     #[error("{variable}: {fault}")]
     Variable {
@@ -171,6 +183,7 @@ impl Default for Config {
             openserverless: OpenServerless::default(),
             openfaas: OpenFaas::default(),
             source: Source::default(),
+            opened: Vec::new(),
         }
     }
 }
@@ -181,21 +194,28 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn load(file: Option<&Path>, variables: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut table = replaced(variables)?;
+        let mut said = toml::Table::new();
         if let Some(path) = file {
             let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
             let text = std::fs::read_to_string(path).map_err(unreadable)?;
             let syntax = |source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) };
-            merge(&mut table, text.parse::<toml::Table>().map_err(syntax)?);
+            said = text.parse::<toml::Table>().map_err(syntax)?;
         }
+        let file_says = said.clone();
         for (variable, value) in variables {
             if let Some(key) = key_of(variable) {
-                set(&mut table, &key, parse_value(value)).map_err(|fault| invalid(variable, fault))?;
+                set(&mut said, &key, parse_value(value)).map_err(|fault| invalid(variable, fault))?;
             }
         }
-        drop_in::complete(&mut table, |name| value(variables, name));
+        let mut table = replaced(variables)?;
+        merge(&mut table, said.clone());
+        if let Some(switch) = openfaas::unsigned_beside_a_key(&said, &table) {
+            return Err(ConfigError::Unsigned { switch });
+        }
+        let opened = drop_in::complete(&mut table, &file_says, |name| value(variables, name));
         let mut config: Self = table.try_into().map_err(Box::new)?;
         config.source = Source { file: file.map(Path::to_owned), variables: Arc::new(variables.clone()) };
+        config.opened = opened;
         config.identity.strict_user_check = variables.get("STRICT_USER_CHECK").cloned();
         if let (Some(couchdb), Some(password)) = (&mut config.identity.couchdb, variables.get("COUCHDB_ADMIN_PASSWORD"))
         {

@@ -154,6 +154,17 @@ pub(super) fn replaced<'v>(value: impl Fn(&str) -> Option<&'v str>) -> toml::Tab
     table
 }
 
+/// What switches signatures off, where the settings that were `said` as keys name a key as well. The real builders'
+/// variables may have both, as with them: their switch wins over the folder that every deployment names.
+pub(super) fn unsigned_beside_a_key(said: &toml::Table, all: &toml::Table) -> Option<&'static str> {
+    let section = |table: &toml::Table, key: &str| table.get("openfaas")?.get(key).cloned();
+    let named = section(said, "payload_secret_file")?;
+    let none = named.as_array().is_some_and(Vec::is_empty);
+    let off = section(all, "disable_hmac") == Some(true.into());
+    let switch = section(said, "disable_hmac").map_or("the variable disable_hmac", |_| "openfaas.disable_hmac");
+    (off && !none).then_some(switch)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,5 +197,23 @@ mod tests {
         for spelling in ["True", "1", "yes", "false"] {
             assert!(!on("disable_hmac", spelling).is_on(), "{spelling}");
         }
+    }
+    #[test]
+    fn a_key_of_ours_and_a_switch_that_makes_it_needless_contradict_each_other() {
+        let switch = |said: &str, variables: &[(&str, &'static str)]| {
+            let said: toml::Table = said.parse().unwrap();
+            let theirs = replaced(|asked| variables.iter().find(|(name, _)| *name == asked).map(|(_, value)| *value));
+            let mut all = toml::Table::from_iter([("openfaas".to_owned(), theirs.into())]);
+            super::super::merge(&mut all, said.clone());
+            unsigned_beside_a_key(&said, &all)
+        };
+        let key = "[openfaas]\npayload_secret_file = \"key\"\n";
+        let off = [("disable_hmac", "true"), ("secret_mount_path", "/keys")];
+        assert_eq!(switch(key, &off), Some("the variable disable_hmac"));
+        assert_eq!(switch(&format!("{key}disable_hmac = true\n"), &[]), Some("openfaas.disable_hmac"));
+        assert_eq!(switch(&format!("{key}disable_hmac = false\n"), &off), None);
+        assert_eq!(switch("[openfaas]\npayload_secret_file = []\n", &off), None);
+        assert_eq!(switch("", &off), None, "as with the real builders");
+        assert_eq!(switch(key, &off[1..]), None);
     }
 }
