@@ -44,6 +44,8 @@ pub struct Materials {
     pub process: Arc<ProcessRegistry>,
     /// What callers may build on.
     pub bases: Bases,
+    /// Which registries requests may name for their images: `host[:port]`, where `*` stands for any characters.
+    pub nameable: Vec<String>,
     /// What else their Dockerfiles may fetch.
     pub sources: Sources,
     /// What steps are given.
@@ -219,11 +221,14 @@ impl Attempt<'_> {
         let owner = self.build.owner();
         let context = self.shared.contexts.get(self.build.id).ok_or_else(attached::interrupted)?;
         let installation = materials.installation();
+        let (bases, nameable) = (&materials.bases, &materials.nameable);
+        let open = bases.open(push, installation.as_ref(), nameable, &materials.process).await;
         let reach = Reach {
             owner,
             own_registry: &push.host,
             installation: installation.as_ref(),
             registries: materials.registry.registries(),
+            open: &open,
         };
         let frontend = materials.frontend(&context, sink).await;
         Ok(Plan {
@@ -232,7 +237,7 @@ impl Attempt<'_> {
             args: context.args.clone(),
             platforms: context.platforms(self.capabilities)?,
             sources: materials.rules(reach, frontend),
-            pulls: materials.pulls(owner, push, frontend).await?,
+            pulls: materials.pulls(owner, push, frontend, open.clone()).await?,
             frontend: frontend.map(ToString::to_string),
             secrets: context.secrets.clone(),
         })

@@ -7,7 +7,7 @@ use super::attempt::Materials;
 use crate::{
     config::Bases,
     recipes::Context,
-    registry::{BaseRef, Credential, Host, PullGrant, Push, Registries},
+    registry::{BaseRef, Credential, Host, ProcessRegistry, PullGrant, Push, Registries, matches},
 };
 
 /// Whose bases, and where images go.
@@ -21,11 +21,40 @@ pub(super) struct Reach<'a> {
     pub(super) installation: Option<&'a Host>,
     /// Which hosts stand for which.
     pub(super) registries: &'a Registries,
+    /// What anybody may fetch: see [`Bases::open`].
+    pub(super) open: &'a [PullGrant],
 }
 
 impl Bases {
-    /// The rules for every base that [`Bases::permit`] would permit, as the engine enforces them: it
-    /// denies what none of them allows, and of several the last one counts.
+    /// What any Dockerfile may fetch, with nobody's credential: all that `public` names but the registries
+    /// that images are pushed to with a credential. There a password, once it is shown, opens every
+    /// repository, and what an engine has already is asked of no registry: others' images would be open to
+    /// all. Of Docker Hub the official images stay, since nobody pushes to them.
+    pub(super) async fn open(
+        &self,
+        push: &Push,
+        installation: Option<&Host>,
+        nameable: &[String],
+        process: &ProcessRegistry,
+    ) -> Vec<PullGrant> {
+        let mut open = Vec::new();
+        for host in self.public.iter().filter_map(|host| Host::parse(host).ok()) {
+            let own = push.host == host;
+            let pushed_to =
+                own || installation == Some(&host) || nameable.iter().any(|name| matches(name, host.as_str()));
+            let closed = pushed_to && (own && push.credential.is_some() || process.may_open(&host).await);
+            let repositories = match closed {
+                false => "*",
+                true if host.is_docker_hub() => "library/*",
+                true => continue,
+            };
+            open.push(PullGrant { host, repositories: vec![repositories.to_owned()], credential: None });
+        }
+        open
+    }
+
+    /// The rules for every base that a Dockerfile may name, as the engine enforces them: it denies what
+    /// none of them allows, and of several the last one counts.
     pub(super) fn rules(&self, reach: Reach<'_>) -> SourceRules {
         let allow = |identifier: String| SourceRule::Allow(format!("docker-image://{identifier}"));
         if self.any {
@@ -36,16 +65,17 @@ impl Bases {
         let mut repositories = vec![own.clone(), format!("{own}/*")];
         repositories.extend(self.shared_with(reach.owner).map(str::to_owned));
 
-        let mut rules: Vec<_> = self.public.iter().map(|host| allow(format!("{host}/*"))).collect();
+        let all_of = |grant: &PullGrant, host: &Host| -> Vec<_> {
+            grant.repositories.iter().map(|pattern| allow(format!("{host}/{pattern}"))).collect()
+        };
+        let mut rules: Vec<_> = reach.open.iter().flat_map(|grant| all_of(grant, &grant.host)).collect();
         rules.extend(repositories.iter().flat_map(|name| named(name)));
         // A host that stands for one to which images are pushed is judged by that one's names.
         for (host, settings) in reach.registries.iter() {
             let pushed_to = |mirror: &&Host| *mirror == reach.own_registry || Some(*mirror) == reach.installation;
             let Some(mirror) = settings.mirrors.iter().find(pushed_to) else { continue };
             rules.push(SourceRule::Deny(format!("docker-image://{host}/*")));
-            if self.public.iter().any(|public| public == mirror.as_str()) {
-                rules.push(allow(format!("{host}/*")));
-            }
+            rules.extend(reach.open.iter().filter(|grant| grant.host == *mirror).flat_map(|grant| all_of(grant, host)));
             let there = repositories.iter().filter_map(|name| name.strip_prefix(mirror.as_str())?.strip_prefix('/'));
             rules.extend(there.flat_map(|name| named(&format!("{host}/{name}"))));
         }
@@ -94,6 +124,7 @@ impl Materials {
         owner: &UserName,
         push: &Push,
         frontend: Option<&BaseRef>,
+        open: Vec<PullGrant>,
     ) -> Result<Vec<PullGrant>, Failure> {
         let own = if self.bases.any { vec!["*".to_owned()] } else { vec![owner.to_string(), format!("{owner}/*")] };
         let mut pulls =
@@ -102,9 +133,8 @@ impl Materials {
             // All others are the session's business: which registries a Dockerfile names nobody knows yet.
             return Ok(pulls);
         }
-        if let Some(image) =
-            frontend.filter(|image| !self.bases.public.iter().any(|host| host == image.host().as_str()))
-        {
+        let is_open = |image: &&BaseRef| open.iter().any(|grant| grant.covers(image.host(), image.repository()));
+        if let Some(image) = frontend.filter(|image| !is_open(image)) {
             let (host, repositories) = (image.host().clone(), vec![image.repository().to_owned()]);
             pulls.push(PullGrant { credential: self.operators(&host).await?, host, repositories });
         }
@@ -115,8 +145,7 @@ impl Materials {
             let credential = self.operators(&host).await?;
             pulls.push(PullGrant { host, repositories: vec![repository.to_owned()], credential });
         }
-        let everything = |host| PullGrant { host, repositories: vec!["*".to_owned()], credential: None };
-        pulls.extend(self.bases.public.iter().filter_map(|host| Host::parse(host).ok()).map(everything));
+        pulls.extend(open);
         Ok(pulls)
     }
 
@@ -130,10 +159,12 @@ impl Materials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::SharedBase,
-        registry::{BaseRef, matches},
-    };
+    use crate::config::SharedBase;
+
+    fn push(host: &str, credential: &str) -> Push {
+        let (host, credential) = (Host::parse(host).unwrap(), Credential::from_pair(credential));
+        Push { host, plain_http: false, skip_verify: false, credential }
+    }
 
     /// As the engine does: denied unless allowed, and of several rules the last one counts.
     fn permits(rules: &SourceRules, base: &str) -> bool {
@@ -145,8 +176,50 @@ mod tests {
         decided.unwrap_or(false)
     }
 
-    #[test]
-    fn the_engine_is_told_what_the_policy_says() {
+    #[tokio::test]
+    async fn where_images_are_pushed_with_a_credential_only_own_and_shared_ones_are_fetched() {
+        let shared = SharedBase { pattern: "registry:5000/bases/*".to_owned(), owners: Vec::new() };
+        let public = ["registry:5000", "docker.io", "quay.io"].map(str::to_owned).to_vec();
+        let bases = Bases { public, shared: vec![shared], ..Bases::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let auth = r#"{"auths": {"registry:5000": {"auth": "YTpi"}, "docker.io": {"auth": "YTpi"}}}"#;
+        std::fs::write(folder.path().join("config.json"), auth).unwrap();
+        let docker_config = Some(folder.path().to_owned());
+        let with = ProcessRegistry { docker_config, ..ProcessRegistry::default() };
+        let without = ProcessRegistry::default();
+        let installation = Host::parse("registry:5000").unwrap();
+        let owner = UserName::parse("bob").unwrap();
+        let pin = format!("@sha256:{}", "0".repeat(64));
+        let all = ["*".to_owned()];
+        for (push, named, process, acme, hub) in [
+            (push("registry:5000", "a:b"), &[][..], &without, false, true),
+            (push("registry:5000", ""), &[], &without, true, true),
+            (push("elsewhere:5000", ""), &[], &with, false, true),
+            (push("elsewhere:5000", ""), &all, &with, false, false),
+            (push("elsewhere:5000", ""), &all, &without, true, true),
+        ] {
+            let open = bases.open(&push, Some(&installation), named, process).await;
+            let registries = Registries::default();
+            let reach = Reach {
+                owner: &owner,
+                own_registry: &push.host,
+                installation: Some(&installation),
+                registries: &registries,
+                open: &open,
+            };
+            let rules = bases.rules(reach);
+            for pin in ["", &pin] {
+                let permits = |base: &str| permits(&rules, &format!("{base}{pin}"));
+                assert_eq!(permits("registry:5000/acme/priv:1"), acme, "{push:?}");
+                assert_eq!(permits("acme/priv:1"), hub, "{push:?}");
+                assert!(permits("python:3") && permits("quay.io/a/b") && permits("registry:5000/bases/a"), "{push:?}");
+                assert!(permits(&format!("{}/bob/x", push.host)), "{push:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_engine_is_told_what_the_policy_says() {
         let bases = Bases {
             shared: vec![
                 SharedBase { pattern: "registry:5000/bases/*".to_owned(), owners: Vec::new() },
@@ -158,6 +231,7 @@ mod tests {
         let plain = Registries::default();
         let mirrored: Registries = toml::from_str("['docker.io']\nmirrors = ['registry:5000']").unwrap();
         let owner = UserName::parse("ann").unwrap();
+        let open = bases.open(&push("registry:5000", "a:b"), Some(&registry), &[], &ProcessRegistry::default()).await;
         let pin = format!("@sha256:{}", "0".repeat(64));
         for base in [
             "python:3.13",
@@ -175,7 +249,13 @@ mod tests {
             "docker.io/bases/x",
         ] {
             for registries in [&plain, &mirrored] {
-                let reach = Reach { owner: &owner, own_registry: &registry, installation: Some(&registry), registries };
+                let reach = Reach {
+                    owner: &owner,
+                    own_registry: &registry,
+                    installation: Some(&registry),
+                    registries,
+                    open: &open,
+                };
                 let rules = bases.rules(reach);
                 for base in [base.to_owned(), format!("{base}{pin}")] {
                     let parsed = BaseRef::parse(&base).unwrap();
@@ -185,7 +265,8 @@ mod tests {
                 }
             }
         }
-        let reach = Reach { owner: &owner, own_registry: &registry, installation: None, registries: &plain };
+        let reach =
+            Reach { owner: &owner, own_registry: &registry, installation: None, registries: &plain, open: &open };
         let any = Bases { any: true, ..bases }.rules(reach);
         assert!(permits(&any, "other:5000/x"));
     }

@@ -34,6 +34,17 @@ impl Credential {
         fits.then(|| Self::Password { username: username.to_owned(), password: password.into() })
     }
 
+    /// Whether it is the same proof as `other`.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Password { username, password }, Self::Password { username: name, password: other }) => {
+                username == name && password.expose_secret() == other.expose_secret()
+            }
+            (Self::IdentityToken(token), Self::IdentityToken(other)) => token.expose_secret() == other.expose_secret(),
+            _ => false,
+        }
+    }
+
     /// A keyed hash: tells credentials apart in a cache without keeping them there.
     pub(super) fn fingerprint(&self, key: &hmac::Key) -> [u8; 32] {
         let mut context = hmac::Context::with_key(key);

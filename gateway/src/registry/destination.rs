@@ -222,6 +222,12 @@ impl ProcessRegistry {
         self.docker_config.is_some() || self.push_secret_file.is_some() || self.push_secret.is_some()
     }
 
+    /// Whether images may be pushed to `host` with a credential of the operator's: one that can't be read may
+    /// be read again later.
+    pub(crate) async fn may_open(&self, host: &Host) -> bool {
+        self.push_secret.is_some() || !matches!(self.credential(host).await, Ok(None))
+    }
+
     /// Lays the replaced systems' variables over what the file says; blank ones count as unset.
     pub fn read_variables(&mut self, variables: &BTreeMap<String, String>) {
         let value = |name: &str| non_blank(variables.get(name).map(String::as_str));

@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use async_trait::async_trait;
 use kiln_backends::{BasicCredential, RegistryAuth, RegistryToken, TokenRefused, TokenRequest};
+use moka::future::Cache;
 use reqwest::Url;
 
 use super::{
@@ -14,6 +15,9 @@ use super::{
     destination::{ProcessRegistry, Push},
     host::Host,
 };
+
+/// Of how many registries a build's session keeps the operator's credential.
+const HOSTS: u64 = 1024;
 
 /// What one build may do where, and with which credential.
 #[derive(Clone, Debug)]
@@ -52,6 +56,8 @@ pub struct PullGrant {
 pub struct SessionAuth {
     client: RegistryClient,
     credentials: BuildCredentials,
+    /// The operator's credentials, each looked up once: it may take a program of its own.
+    operators: Cache<Host, Option<Credential>>,
 }
 
 /// The credential of a grant, and the scopes that are left of those asked for.
@@ -64,44 +70,59 @@ impl BuildCredentials {
     /// What answers the session of this build.
     #[must_use]
     pub fn session(self, client: RegistryClient) -> SessionAuth {
-        SessionAuth { client, credentials: self }
+        SessionAuth { client, credentials: self, operators: Cache::new(HOSTS) }
     }
 
-    /// The credential for a registry that knows no tokens: the push's before the pulls'.
+    /// The credential for a registry that knows no tokens: the push's before the pulls'. It opens every
+    /// repository there, so none is shown where a build may fetch them all as anybody may.
     fn for_host(&self, host: &Host) -> Option<&Credential> {
+        let anybodys = |pull: &PullGrant| pull.credential.is_none() && pull.covers(host, "*");
+        if self.elsewhere.is_none() && self.pulls.iter().any(anybodys) {
+            return None;
+        }
         if self.push.to.host == *host {
             return self.push.to.credential.as_ref();
         }
         self.pulls.iter().filter(|pull| pull.host == *host).find_map(|pull| pull.credential.as_ref())
     }
 
-    /// Leaves of the scopes asked for what this build has a right to. With the push's credential
-    /// if the push is among it, since one token can only be had with one credential.
+    /// Leaves of the scopes asked for what this build has a right to with one credential, since one token
+    /// can only be had with one: the push's if the push is among it, else the first one's. What another
+    /// credential is for goes, or this one would open it.
     fn cut(&self, host: &Host, asked: &[String]) -> Cut<'_> {
         let asked: Vec<(&str, Vec<&str>)> =
             asked.iter().flat_map(|scopes| scopes.split(' ')).filter_map(scope).collect();
-        let pushes = self.push.to.host == *host && asked.iter().any(|(name, _)| *name == self.push.repository);
-        let pull_of = |name: &str| self.pulls.iter().find(|pull| pull.covers(host, name));
-        let first_pull = asked.iter().find_map(|(name, _)| pull_of(name));
+        let push = |name: &str| self.push.to.host == *host && name == self.push.repository;
+        let grant = |name: &str| -> Option<(Option<&Credential>, &[&str])> {
+            if push(name) {
+                return Some((self.push.to.credential.as_ref(), &["pull", "push"]));
+            }
+            let pull = self.pulls.iter().find(|pull| pull.covers(host, name))?;
+            Some((pull.credential.as_ref(), &["pull"]))
+        };
+        let first = asked.iter().find(|(name, _)| push(name)).and_then(|(name, _)| grant(name));
+        let first = first.or_else(|| asked.iter().find_map(|(name, _)| grant(name)));
+        let credential = first.and_then(|(credential, _)| credential);
         let scopes = asked.iter().filter_map(|(name, actions)| {
-            let allowed: &[&str] = match pull_of(name) {
-                _ if pushes && *name == self.push.repository => &["pull", "push"],
-                Some(_) => &["pull"],
-                None => &[],
-            };
+            let (_, allowed) = grant(name).filter(|(its, _)| same(*its, credential))?;
             let kept: Vec<&str> = allowed.iter().filter(|action| actions.contains(action)).copied().collect();
             (!kept.is_empty()).then(|| format!("repository:{name}:{}", kept.join(",")))
         });
-        let scopes = scopes.collect();
-        let credential =
-            if pushes { &self.push.to.credential } else { first_pull.map_or(&None, |pull| &pull.credential) };
-        Cut { credential: credential.as_ref(), scopes }
+        Cut { credential, scopes: scopes.collect() }
     }
 }
 
 impl PullGrant {
-    fn covers(&self, host: &Host, repository: &str) -> bool {
+    /// Whether it is for this repository.
+    pub(crate) fn covers(&self, host: &Host, repository: &str) -> bool {
         self.host == *host && self.repositories.iter().any(|pattern| matches(pattern, repository))
+    }
+}
+
+fn same(one: Option<&Credential>, other: Option<&Credential>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.is(other),
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 
@@ -160,8 +181,9 @@ impl SessionAuth {
     /// What the build may do at a registry, whatever it asks of others.
     async fn credentials_at(&self, host: &Host) -> Result<Cow<'_, BuildCredentials>, String> {
         let Some(process) = &self.credentials.elsewhere else { return Ok(Cow::Borrowed(&self.credentials)) };
-        let credential = process.credential(host).await.map_err(|error| {
-            tracing::error!(%host, error = crate::serve::causes(&error), "a registry's credential can't be read");
+        let found = self.operators.try_get_with_by_ref(host, process.credential(host)).await;
+        let credential = found.map_err(|error| {
+            tracing::error!(%host, error = crate::serve::causes(&*error), "a registry's credential can't be read");
             "the operator's credential for it can't be read".to_owned()
         })?;
         let mut credentials = self.credentials.clone();
@@ -194,7 +216,12 @@ mod tests {
         };
         BuildCredentials {
             push: PushGrant { to: push, repository: "devel".to_owned() },
-            pulls: vec![pull("reg", &["shared/*"], "shared:x"), pull("docker.io", &["library/python"], "")],
+            pulls: vec![
+                pull("reg", &["own/*"], "push:x"),
+                pull("reg", &["shared/*"], "shared:x"),
+                pull("reg", &["theirs"], ""),
+                pull("docker.io", &["library/python"], ""),
+            ],
             elsewhere: None,
         }
     }
@@ -211,9 +238,17 @@ mod tests {
             (
                 "reg",
                 "repository:devel:pull,push repository:shared/a:pull repository:other:pull",
-                "repository:devel:pull,push repository:shared/a:pull",
+                "repository:devel:pull,push",
                 "push",
             ),
+            ("reg", "repository:theirs:pull repository:devel:push", "repository:devel:push", "push"),
+            (
+                "reg",
+                "repository:own/base:pull repository:devel:push",
+                "repository:own/base:pull repository:devel:push",
+                "push",
+            ),
+            ("reg", "repository:shared/a:pull repository:theirs:pull", "repository:shared/a:pull", "shared"),
             ("reg", "registry:catalog:*", "", ""),
             ("docker.io", "repository:library/python:pull", "repository:library/python:pull", ""),
             ("docker.io", "repository:devel:push", "", ""),
@@ -232,12 +267,19 @@ mod tests {
 
     #[test]
     fn a_host_gets_its_own_password_only() {
-        let credentials = credentials();
-        let whose = |host| match credentials.for_host(&Host::parse(host).unwrap()) {
+        let mut credentials = credentials();
+        let whose = |credentials: &BuildCredentials, host| match credentials.for_host(&Host::parse(host).unwrap()) {
             Some(Credential::Password { username, .. }) => username.clone(),
             _ => String::new(),
         };
-        assert_eq!([whose("reg"), whose("docker.io"), whose("reg:443")], ["push", "", ""]);
+        assert_eq!(["reg", "docker.io", "reg:443"].map(|host| whose(&credentials, host)), ["push", "", ""]);
+        let everything = vec!["*".to_owned()];
+        credentials.pulls.push(PullGrant {
+            host: Host::parse("reg").unwrap(),
+            repositories: everything,
+            credential: None,
+        });
+        assert_eq!(whose(&credentials, "reg"), "", "a password would open what anybody may name");
     }
 
     #[test]

@@ -144,8 +144,8 @@ async fn the_engine_gets_tokens_for_this_build_only_and_never_the_password() {
     assert_eq!((token.token.expose_secret(), token.expires_in), ("token-1", 300));
     let asked = token_requests(&double);
     assert_eq!(
-        asked[0].uri,
-        "/token?service=double&scope=repository%3Adevel%3Apull%2Cpush&scope=repository%3Abase%3Apull"
+        asked[0].uri, "/token?service=double&scope=repository%3Adevel%3Apull%2Cpush",
+        "the base isn't for the push's credential"
     );
     assert!(asked[0].authorization.starts_with("Basic"));
     assert!(session.basic(double.host.as_str()).await.is_none(), "there are tokens, so the password stays");
