@@ -41,9 +41,10 @@ async fn send(kiln: &Kiln, from: &str, length: usize) -> u16 {
     answer.status.as_u16()
 }
 
-/// Room for two failures from an address, and one more a minute.
+/// Room for two failures from an address, and one more a minute; and for both bodies at once.
 fn strict() -> Launch {
-    narrow().set("KILN_LIMITS__RATES__FAILURES", "{ per_minute = 1, burst = 2 }")
+    let launch = narrow().set("KILN_LIMITS__UNPROVED_PER_ADDRESS", "2000000");
+    launch.set("KILN_LIMITS__RATES__FAILURES", "{ per_minute = 1, burst = 2 }")
 }
 
 async fn until_it_is(kiln: &Kiln, from: &str, length: usize, status: u16) {
@@ -84,8 +85,7 @@ async fn a_network_of_ipv6_has_the_places_of_one_address() {
 
 #[tokio::test]
 async fn a_body_that_stops_coming_gives_its_place_back_and_counts_as_a_failed_attempt() {
-    let launch = strict().set("KILN_LIMITS__UNPROVED_PER_ADDRESS", "2000000");
-    let kiln = launch.set("KILN_LIMITS__ARCHIVES", "2").start().await;
+    let kiln = strict().set("KILN_LIMITS__ARCHIVES", "2").start().await;
     let mut stalled = (stall(&kiln, "192.0.2.1").await, stall(&kiln, "192.0.2.1").await);
     until_it_is(&kiln, "192.0.2.2", 10, 503).await;
     for stream in [&mut stalled.0, &mut stalled.1] {
