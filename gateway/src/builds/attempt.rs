@@ -116,7 +116,7 @@ impl Materials {
         let denied = |error: &dyn std::fmt::Display| Failure::new(Reason::PushDenied, error.to_string());
         let host = Host::parse(&build.registry).map_err(|error| denied(&error))?;
         let credential = self.process.credential(&host).await.map_err(|error| denied(&error))?;
-        let (plain_http, skip_verify) = self.registry.manner(&host).await;
+        let (plain_http, skip_verify) = self.registry.manner(&host, credential.as_ref()).await;
         Ok(Push { plain_http, skip_verify, host, credential })
     }
 }

@@ -63,7 +63,8 @@ pub(super) struct Access<'a> {
 /// Sends requests with the authorization that the registry wants to see.
 pub(super) struct Authorizer {
     authorizations: Cache<Key, Authorization>,
-    challenges: Cache<(Host, bool), Option<Challenge>>,
+    /// By host, whether it is plain and whether unverified: what such a one says counts for no other.
+    challenges: Cache<(Host, bool, bool), Option<Challenge>>,
     fingerprints: hmac::Key,
 }
 
@@ -72,6 +73,7 @@ pub(super) struct Authorizer {
 struct Key {
     host: Host,
     plain_http: bool,
+    skip_verify: bool,
     scope: String,
     credential: Option<[u8; 32]>,
 }
@@ -149,6 +151,7 @@ impl Authorizer {
         let key = Key {
             host: endpoint.host.clone(),
             plain_http: endpoint.plain_http,
+            skip_verify: endpoint.skip_verify,
             scope: scope.clone(),
             credential: credential.map(|credential| credential.fingerprint(&self.fingerprints)),
         };
@@ -200,7 +203,7 @@ impl Authorizer {
                 _ => Err(endpoint.refusal("/v2/", response).await),
             }
         };
-        let key = (endpoint.host.clone(), endpoint.plain_http);
+        let key = (endpoint.host.clone(), endpoint.plain_http, endpoint.skip_verify);
         self.challenges.try_get_with(key, ask).await.map_err(|error: std::sync::Arc<RegistryError>| (*error).clone())
     }
 }

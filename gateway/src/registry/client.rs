@@ -95,15 +95,34 @@ impl RegistryClient {
     }
 
     /// How a registry that a request named is spoken to: as the table says, and where it says nothing and
-    /// `registry.insecure` is set, by TLS with any certificate if it speaks that, else by plain HTTP. Gives
-    /// whether it is plain, and whether the certificate isn't verified.
-    pub async fn manner(&self, host: &Host) -> (bool, bool) {
+    /// `registry.insecure` is set, by TLS with any certificate; by plain HTTP only if what answers isn't TLS,
+    /// plain HTTP is answered, and no `credential` would be seen on the way. Gives whether it is plain, and
+    /// whether the certificate isn't verified.
+    pub async fn manner(&self, host: &Host, credential: Option<&Credential>) -> (bool, bool) {
         let transport = &self.0.transport;
         let table = transport.registries();
         if !transport.may_be_insecure(host) {
             return (table.plain_http(host), table.skip_verify(host));
         }
-        (self.challenge(host, false).await.is_err(), true)
+        let plain = (credential.is_none() || host.is_loopback())
+            && self.speaks_no_tls(host).await
+            && self.challenge(host, true, true).await.is_ok();
+        (plain, true)
+    }
+
+    /// Whether `host` answers a TLS handshake with something else. A connection that breaks or takes too long
+    /// says nothing: whoever sits in between could make it do so.
+    async fn speaks_no_tls(&self, host: &Host) -> bool {
+        let Ok(endpoint) = self.0.transport.endpoint(host, false, true) else { return false };
+        let Err(error) = endpoint.client.get(endpoint.url("")).send().await else { return false };
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            if is_no_tls(cause) {
+                return true;
+            }
+            source = cause.source();
+        }
+        false
     }
 
     /// Puts the target's tag on the manifest `digest`, which the repository has: the very same bytes
@@ -112,7 +131,7 @@ impl RegistryClient {
     /// # Errors
     /// `NotFound` when the manifest isn't there; else see [`RegistryError`].
     pub async fn put_tag(&self, push: &Push, target: &ScopedTarget, digest: &str) -> Result<(), RegistryError> {
-        let endpoint = self.endpoint(&push.host, push.plain_http)?;
+        let endpoint = self.push_endpoint(push)?;
         let (access, credential) = (Access { repository: target.repository(), push: true }, push.credential.as_ref());
         let Raw { bytes, media_type, .. } = self.manifest(&endpoint, access, digest, credential).await?;
         let url = endpoint.url(&format!("{}/manifests/{}", target.repository(), target.tag()));
@@ -144,7 +163,7 @@ impl RegistryClient {
         target: &ScopedTarget,
         digest: Option<&str>,
     ) -> Result<Option<String>, RegistryError> {
-        let endpoint = self.endpoint(&push.host, push.plain_http)?;
+        let endpoint = self.push_endpoint(push)?;
         let access = Access { repository: target.repository(), push: false };
         let reference = digest.unwrap_or(target.tag());
         match self.digest(&endpoint, access, reference, push.credential.as_ref()).await {
@@ -159,7 +178,7 @@ impl RegistryClient {
     /// # Errors
     /// `Forbidden` when it doesn't take it; else see [`RegistryError`].
     pub async fn ping(&self, push: &Push) -> Result<Authentication, RegistryError> {
-        let endpoint = self.endpoint(&push.host, push.plain_http)?;
+        let endpoint = self.push_endpoint(push)?;
         let challenge = self.0.authorizer.challenge(&endpoint).await?;
         let get = || endpoint.client.get(endpoint.url(""));
         let response = self.send(&endpoint, None, push.credential.as_ref(), get).await?;
@@ -172,24 +191,34 @@ impl RegistryClient {
     }
 
     /// How `host` wants to be asked.
-    pub(super) async fn challenge(&self, host: &Host, plain_http: bool) -> Result<Option<Challenge>, RegistryError> {
-        self.0.authorizer.challenge(&self.endpoint(host, plain_http)?).await
+    pub(super) async fn challenge(
+        &self,
+        host: &Host,
+        plain_http: bool,
+        skip_verify: bool,
+    ) -> Result<Option<Challenge>, RegistryError> {
+        self.0.authorizer.challenge(&self.0.transport.endpoint(host, plain_http, skip_verify)?).await
     }
 
     /// A token of the host's token service.
     pub(super) async fn token(
         &self,
         host: &Host,
-        plain_http: bool,
+        (plain_http, skip_verify): (bool, bool),
         bearer: &Bearer,
         scopes: &[String],
         credential: Option<&Credential>,
     ) -> Result<Token, RegistryError> {
-        auth::fetch(&self.0.transport, &self.endpoint(host, plain_http)?, bearer, scopes, credential).await
+        let endpoint = self.0.transport.endpoint(host, plain_http, skip_verify)?;
+        auth::fetch(&self.0.transport, &endpoint, bearer, scopes, credential).await
     }
 
     pub(super) fn endpoint(&self, host: &Host, plain_http: bool) -> Result<Endpoint, RegistryError> {
-        self.0.transport.endpoint(host, plain_http)
+        self.0.transport.endpoint(host, plain_http, false)
+    }
+
+    fn push_endpoint(&self, push: &Push) -> Result<Endpoint, RegistryError> {
+        self.0.transport.endpoint(&push.host, push.plain_http, push.skip_verify)
     }
 
     pub(super) fn resolutions(&self) -> &Resolutions {
@@ -258,6 +287,14 @@ impl RegistryClient {
         request: impl Fn() -> reqwest::RequestBuilder,
     ) -> Result<Response, RegistryError> {
         self.0.authorizer.send(&self.0.transport, endpoint, access, credential, request).await
+    }
+}
+
+/// Whether a handshake failed on bytes that are none of TLS. Such faults come wrapped, also more than once.
+fn is_no_tls(fault: &(dyn std::error::Error + 'static)) -> bool {
+    match fault.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => is_no_tls(inner),
+        None => matches!(fault.downcast_ref(), Some(rustls::Error::InvalidMessage(_))),
     }
 }
 

@@ -15,6 +15,8 @@ const ERROR_BODY: usize = 16 * 1024;
 pub(super) struct Endpoint {
     pub(super) host: Host,
     pub(super) plain_http: bool,
+    /// Whether its certificate may be any, and that of its token service.
+    pub(super) skip_verify: bool,
     pub(super) client: Client,
     /// Whether it may have any address, and name a token service that has.
     pub(super) trusted: bool,

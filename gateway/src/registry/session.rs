@@ -146,7 +146,8 @@ impl RegistryAuth for SessionAuth {
         let credentials = self.credentials_at(&host).await.ok()?;
         let Credential::Password { username, password } = credentials.for_host(&host)? else { return None };
         // A password is for registries that take nothing less: where there are tokens, it stays here.
-        match self.client.challenge(&host, self.plain_http(&host)).await {
+        let (plain_http, skip_verify) = self.manner(&host);
+        match self.client.challenge(&host, plain_http, skip_verify).await {
             Ok(Some(Challenge::Basic)) => {
                 Some(BasicCredential { username: username.clone(), password: password.clone() })
             }
@@ -162,8 +163,9 @@ impl RegistryAuth for SessionAuth {
         if scopes.is_empty() {
             return Err(refused(format!("{} isn't among what this build may use", request.scopes.join(" "))));
         }
-        let plain_http = self.plain_http(&host);
-        let challenge = self.client.challenge(&host, plain_http).await.map_err(|error| refused(error.to_string()))?;
+        let (plain_http, skip_verify) = self.manner(&host);
+        let challenge = self.client.challenge(&host, plain_http, skip_verify).await;
+        let challenge = challenge.map_err(|error| refused(error.to_string()))?;
         let Some(Challenge::Bearer(bearer)) = challenge else {
             return Err(refused("the registry has no token service".to_owned()));
         };
@@ -171,7 +173,7 @@ impl RegistryAuth for SessionAuth {
         if Url::parse(&request.realm).ok().as_ref() != Some(&bearer.realm) || request.service != bearer.service() {
             return Err(refused(format!("{} isn't the registry's own token service", request.realm)));
         }
-        let token = self.client.token(&host, plain_http, &bearer, &scopes, credential).await;
+        let token = self.client.token(&host, (plain_http, skip_verify), &bearer, &scopes, credential).await;
         let token = token.map_err(|error| refused(error.to_string()))?;
         Ok(RegistryToken { token: token.secret, expires_in: i64::try_from(token.expires_in).unwrap_or(i64::MAX) })
     }
@@ -191,9 +193,13 @@ impl SessionAuth {
         Ok(Cow::Owned(credentials))
     }
 
-    fn plain_http(&self, host: &Host) -> bool {
+    /// Whether a registry speaks plain HTTP, and whether it may show any certificate.
+    fn manner(&self, host: &Host) -> (bool, bool) {
         let push = &self.credentials.push.to;
-        if push.host == *host { push.plain_http } else { self.client.registries().plain_http(host) }
+        if push.host == *host {
+            return (push.plain_http, push.skip_verify);
+        }
+        (self.client.registries().plain_http(host), false)
     }
 }
 

@@ -76,14 +76,19 @@ pub(super) struct Transport {
     registries: Registries,
     /// Patterns of hosts that may have any address.
     trusted: Vec<String>,
+    /// For hosts without a client of their own.
+    usual: Clients,
+    /// For pushes to hosts that requests name, where those may show any certificate.
+    unverified: Option<Clients>,
+    /// For hosts whose certificates need more than the usual, or less than others'.
+    own: HashMap<Host, Client>,
+}
+
+struct Clients {
     /// For hosts that the operator has named.
     open: Client,
     /// For hosts that anybody may have named.
     guarded: Client,
-    /// For hosts whose certificates need more than the usual, or less than others'.
-    own: HashMap<Host, Client>,
-    /// Whether the others may show any certificate.
-    insecure: bool,
 }
 
 impl Default for Deadlines {
@@ -109,17 +114,17 @@ impl Transport {
             registries.name(&mirror, false);
         }
         let mut own = HashMap::new();
-        let insecure = process.insecure;
-        for (host, settings) in registries.iter().filter(|(_, s)| insecure || s.skip_verify || s.ca_file.is_some()) {
+        for (host, settings) in registries.iter().filter(|(_, s)| s.skip_verify || s.ca_file.is_some()) {
             own.insert(host.clone(), client(network, Some((host, settings)), false, settings.skip_verify)?);
         }
-        let (open, guarded) = (client(network, None, false, insecure)?, client(network, None, true, insecure)?);
-        Ok(Self { registries, trusted: process.allowed_user_registries.clone(), open, guarded, own, insecure })
+        let usual = Clients::new(network, false)?;
+        let unverified = process.insecure.then(|| Clients::new(network, true)).transpose()?;
+        Ok(Self { registries, trusted: process.allowed_user_registries.clone(), usual, unverified, own })
     }
 
     /// Whether it is for `host` itself to say how it is spoken to.
     pub(super) fn may_be_insecure(&self, host: &Host) -> bool {
-        self.insecure && self.registries.get(host).is_none()
+        self.unverified.is_some() && self.registries.get(host).is_none()
     }
 
     /// The table, completed by what the installation's own settings imply.
@@ -127,14 +132,19 @@ impl Transport {
         &self.registries
     }
 
-    /// How to reach `host`.
-    pub(super) fn endpoint(&self, host: &Host, plain_http: bool) -> Result<Endpoint, RegistryError> {
+    /// How to reach `host`; `skip_verify` is heeded where it is for `host` itself to say.
+    pub(super) fn endpoint(&self, host: &Host, plain_http: bool, skip_verify: bool) -> Result<Endpoint, RegistryError> {
         let trusted = self.trusts(host);
         if !trusted && (host.is_loopback() || host.address().is_some_and(|at| !is_public(at))) {
             return Err(RegistryError::Refused { host: host.clone() });
         }
-        let client = self.own.get(host).unwrap_or(if trusted { &self.open } else { &self.guarded }).clone();
-        Ok(Endpoint { host: host.clone(), plain_http, client, trusted })
+        let clients = self.clients(host, skip_verify);
+        let client = self.own.get(host).unwrap_or(if trusted { &clients.open } else { &clients.guarded }).clone();
+        Ok(Endpoint { host: host.clone(), plain_http, skip_verify, client, trusted })
+    }
+
+    fn clients(&self, host: &Host, skip_verify: bool) -> &Clients {
+        self.unverified.as_ref().filter(|_| skip_verify && self.may_be_insecure(host)).unwrap_or(&self.usual)
     }
 
     /// The client for the token service that `endpoint` names. It gets credentials, so it must be as
@@ -162,16 +172,23 @@ impl Transport {
             return Ok(client.clone());
         }
         if endpoint.trusted || self.trusts(&host) {
-            return Ok(self.open.clone());
+            return Ok(self.clients(&host, endpoint.skip_verify).open.clone());
         }
         if host.is_loopback() || !may_be_asked(realm) {
             return Err(RegistryError::Refused { host });
         }
-        Ok(self.guarded.clone())
+        Ok(self.clients(&host, endpoint.skip_verify).guarded.clone())
     }
 
     fn trusts(&self, host: &Host) -> bool {
         self.registries.get(host).is_some() || self.trusted.iter().any(|pattern| matches(pattern, host.as_str()))
+    }
+}
+
+impl Clients {
+    fn new(network: &Network, skip_verify: bool) -> Result<Self, SetupError> {
+        let of = |guarded| client(network, None, guarded, skip_verify);
+        Ok(Self { open: of(false)?, guarded: of(true)? })
     }
 }
 
@@ -249,7 +266,7 @@ mod tests {
             (DEFAULT_HOST, true),
             ("ghcr.io", true),
         ] {
-            assert_eq!(transport.endpoint(&host(name), false).is_ok(), permitted, "{name}");
+            assert_eq!(transport.endpoint(&host(name), false, false).is_ok(), permitted, "{name}");
         }
         assert!(transport.registries().plain_http(&host("10.0.0.7:5000")), "as its scheme says");
         assert!(transport.registries().plain_http(&host(DEFAULT_HOST)));
@@ -271,7 +288,7 @@ mod tests {
             ("inside:5000", true, "http://inside:5001/token", true),
             ("inside:5000", true, "https://10.0.0.1/token", true),
         ] {
-            let endpoint = transport.endpoint(&host(registry), plain_http).unwrap();
+            let endpoint = transport.endpoint(&host(registry), plain_http, false).unwrap();
             let client = transport.token_client(&endpoint, &Url::parse(realm).unwrap());
             assert_eq!(client.is_ok(), permitted, "{registry} {realm}");
         }

@@ -9,8 +9,10 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use kiln_gateway::registry::{
-    Authentication, Host, Network, ProcessRegistry, Push, Registries, RegistryClient, RegistryError, RegistrySettings,
+    Authentication, Credential, Host, Network, ProcessRegistry, Push, Registries, RegistryClient, RegistryError,
+    RegistrySettings,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, rustls};
 
 use crate::fixture::{Real, client_with};
@@ -76,15 +78,67 @@ async fn where_the_operator_lets_it_be_insecure_a_registry_itself_says_how_it_is
         |insecure| ProcessRegistry { insecure, allowed_user_registries: anywhere.clone(), ..Default::default() };
     let client = |insecure, table| RegistryClient::new(&process(insecure), table, &Network::default()).unwrap();
     let insecure = client(true, Registries::default());
-    assert_eq!(insecure.manner(&with_tls).await, (false, true));
-    assert_eq!(insecure.manner(&plain).await, (true, true));
+    assert_eq!(insecure.manner(&with_tls, None).await, (false, true));
+    assert_eq!(insecure.manner(&plain, None).await, (true, true));
+    assert_eq!(insecure.manner(&plain, Credential::from_pair("a:b").as_ref()).await, (true, true), "on this machine");
+    // What breaks off is no answer.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let broken = Host::parse(&silent.local_addr().unwrap().to_string()).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = silent.accept().await {
+            let mut hello = [0; 64];
+            let read = stream.read(&mut hello).await.unwrap_or_default();
+            if hello[..read].starts_with(b"GET ") {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap_or_default();
+            }
+        }
+    });
+    assert_eq!(insecure.manner(&broken, None).await, (false, true));
     let push = Push { host: with_tls.clone(), plain_http: false, skip_verify: true, credential: None };
     assert_eq!(insecure.ping(&push).await.unwrap(), Authentication::None);
+    // That is for pushes to it: whatever else is asked is asked with certificates verified.
+    let verified = Push { skip_verify: false, ..push.clone() };
+    assert!(matches!(insecure.ping(&verified).await, Err(RegistryError::Unavailable { .. })));
     // What the table names stays as it says, and without the setting so does everything.
     let settings = RegistrySettings { plain_http: Some(false), ..RegistrySettings::default() };
     let table = || Registries::from_iter([(with_tls.clone(), settings.clone())]);
     for client in [client(true, table()), client(false, table())] {
-        assert_eq!(client.manner(&with_tls).await, (false, false));
+        assert_eq!(client.manner(&with_tls, None).await, (false, false));
         assert!(matches!(client.ping(&push).await, Err(RegistryError::Unavailable { .. })));
     }
+}
+
+/// A proxy behind which every host speaks plain HTTP alone.
+async fn plain_everywhere() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut asked = [0; 4096];
+                let read = stream.read(&mut asked).await.unwrap_or_default();
+                let answer: &[u8] = if asked[..read].starts_with(b"CONNECT") {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap_or_default();
+                    stream.read(&mut asked).await.unwrap_or_default();
+                    b"HTTP/1.1 400 Bad Request\r\n\r\n"
+                } else {
+                    b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                };
+                stream.write_all(answer).await.unwrap_or_default();
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn no_credential_goes_over_plain_http_that_the_table_does_not_name() {
+    let proxy = Some(plain_everywhere().await);
+    let network = Network { http_proxy: proxy.clone(), https_proxy: proxy, ..Network::default() };
+    let process =
+        ProcessRegistry { insecure: true, allowed_user_registries: vec!["*".to_owned()], ..ProcessRegistry::default() };
+    let client = RegistryClient::new(&process, Registries::default(), &network).unwrap();
+    let (host, credential) = (Host::parse("plain.invalid").unwrap(), Credential::from_pair("a:b"));
+    assert_eq!(client.manner(&host, None).await, (true, true));
+    assert_eq!(client.manner(&host, credential.as_ref()).await, (false, true));
 }
