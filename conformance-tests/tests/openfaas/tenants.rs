@@ -190,6 +190,7 @@ fn said(launch: &Launch, arguments: &[&str]) -> (bool, String) {
 #[test]
 fn names_that_could_be_somebody_elses_and_keys_that_could_be_anybodys_are_refused_at_the_start() {
     let apart = || launch().set("KILN_IDENTITY__SHARED_NAMES", "false");
+    let no_default_key = || launch().unset("KILN_OPENFAAS__PAYLOAD_SECRET_FILE");
     let shared = launch();
     let file = shared.folder().join("other").display().to_string();
     for (launch, fault) in [
@@ -198,7 +199,8 @@ fn names_that_could_be_somebody_elses_and_keys_that_could_be_anybodys_are_refuse
         (apart().set("KILN_OPENFAAS__PREFIX", "Of-"), "openfaas.prefix can't begin a user name"),
         (launch().set("KILN_OPENFAAS__USER", "Open Faas"), "openfaas.user \"Open Faas\""),
         (launch().set("KILN_OPENFAAS__USER", "acme"), "openfaas.user and openfaas.tenants.acme.user are the same user"),
-        (launch().set("KILN_OPENFAAS__DISABLE_HMAC", "true"), "remove one of the two"),
+        (launch().set("KILN_OPENFAAS__DISABLE_HMAC", "true"), "names a key; remove openfaas.disable_hmac"),
+        (no_default_key().set("KILN_OPENFAAS__DISABLE_HMAC", "true"), "and tenants have keys; remove one of the two"),
         (launch().set("KILN_OPENFAAS__UNBOUNDED", "true"), "unbounded lets every key name every repository"),
         (launch().set("KILN_OPENFAAS__DOMAIN", "http://builder"), "is no host name"),
         (launch().set("KILN_OPENFAAS__TENANTS__A_B__PAYLOAD_SECRET_FILE", "k"), "can't be part of a host name"),
