@@ -11,11 +11,14 @@ use tower::{BoxError, timeout::error::Elapsed};
 
 use crate::{
     admission::BodyLate,
+    builds::{QueueFull, Refused},
     doors::{Door, openfaas, openserverless},
 };
 
 /// When to try again what the gateway was too busy for, in seconds.
 const BUSY: u64 = 1;
+/// When to try again what there was no place for in a queue or on a disk, in seconds: a body takes some, and a build.
+pub(crate) const PLACES_AFTER: u64 = 10;
 
 /// What the caller may read of an error.
 struct Public {
@@ -48,6 +51,18 @@ pub(crate) fn in_dialect(door: Door, status: StatusCode, title: &str) -> Respons
         Door::OpenServerless => openserverless::error(status, title),
         Door::OpenFaas => openfaas::error(status, title),
         Door::Native | Door::Plain => problem(status, title),
+    }
+}
+
+/// The status of a build that wasn't accepted, worth another try after [`PLACES_AFTER`]; `None` is a fault of
+/// Kiln's own.
+#[must_use]
+pub(crate) fn refused(refused: &Refused) -> Option<StatusCode> {
+    tracing::warn!(error = %refused, "a build was not accepted");
+    match refused {
+        Refused::Queue(QueueFull::Owner(_)) => Some(StatusCode::TOO_MANY_REQUESTS),
+        Refused::Stopping | Refused::DiskFull | Refused::Queue(_) => Some(StatusCode::SERVICE_UNAVAILABLE),
+        Refused::Ledger(_) | Refused::Seal(_) => None,
     }
 }
 

@@ -162,8 +162,8 @@ impl Admission {
     #[must_use]
     pub fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let proxies = self.proxies.read().unwrap_or_else(PoisonError::into_inner);
-        let said = || self.said.swap(true, Ordering::Relaxed);
-        if !self.said.load(Ordering::Relaxed) && proxies.disbelieve(headers) && !said() {
+        let said = self.said.load(Ordering::Relaxed);
+        if !said && proxies.disbelieve(headers) && !self.said.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 %peer,
                 "a request says for whom it was passed on, and nobody is believed; if {peer} is a proxy of yours, \

@@ -116,8 +116,8 @@ impl Materials {
         let denied = |error: &dyn std::fmt::Display| Failure::new(Reason::PushDenied, error.to_string());
         let host = Host::parse(&build.registry).map_err(|error| denied(&error))?;
         let credential = self.process.credential(&host).await.map_err(|error| denied(&error))?;
-        let (plain_http, skip_verify) = self.registry.manner(&host, credential.as_ref()).await;
-        Ok(Push { plain_http, skip_verify, host, credential })
+        let manner = self.registry.manner(&host, credential.as_ref()).await;
+        Ok(Push { host, manner, credential })
     }
 }
 
@@ -247,8 +247,8 @@ impl Attempt<'_> {
         let build = self.build;
         let destination = Destination {
             registry: push.host.to_string(),
-            plain_http: push.plain_http,
-            skip_verify: push.skip_verify,
+            plain_http: push.manner.plain_http,
+            skip_verify: push.manner.skip_verify,
             target: build.target.clone(),
         };
         let push = PushGrant { to: push, repository: build.target.repository().to_owned() };

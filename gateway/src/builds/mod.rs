@@ -170,16 +170,7 @@ impl Builds {
         after: u64,
         follow: bool,
     ) -> Result<Option<Reader>, LedgerError> {
-        if self.0.ledger.get(owner, id).await?.is_none() {
-            return Ok(None);
-        }
-        let reader = self.0.logs.read(id, after, follow);
-        // Asked again after subscribing: a build that ended in between seals nothing any more.
-        let ended = self.0.ledger.get(owner, id).await?.is_none_or(|build| build.state.is_terminal());
-        if follow && ended {
-            self.0.logs.seal_unless_held(id);
-        }
-        Ok(Some(reader))
+        self.watched(owner, id, |logs| logs.read(id, after, follow)).await
     }
 
     /// The end of a build of this owner, to be waited for.
@@ -187,15 +178,25 @@ impl Builds {
     /// # Errors
     /// When the ledger failed.
     pub async fn end(&self, owner: &UserName, id: BuildId) -> Result<Option<End>, LedgerError> {
+        self.watched(owner, id, |logs| logs.end(id)).await
+    }
+
+    /// Has `watch` subscribe to the log of a build of this owner.
+    async fn watched<T>(
+        &self,
+        owner: &UserName,
+        id: BuildId,
+        watch: impl FnOnce(&Logs) -> T,
+    ) -> Result<Option<T>, LedgerError> {
         if self.0.ledger.get(owner, id).await?.is_none() {
             return Ok(None);
         }
-        let end = self.0.logs.end(id);
-        // Asked again after subscribing, as for a log.
+        let watching = watch(&self.0.logs);
+        // Asked again after subscribing: a build that ended in between seals nothing any more.
         if self.0.ledger.get(owner, id).await?.is_none_or(|build| build.state.is_terminal()) {
             self.0.logs.seal_unless_held(id);
         }
-        Ok(Some(end))
+        Ok(Some(watching))
     }
 
     /// Removes finished builds of an owner that ended before `before`, their logs too; counts them.

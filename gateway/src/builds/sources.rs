@@ -159,11 +159,11 @@ impl Materials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SharedBase;
+    use crate::{config::SharedBase, registry::Manner};
 
     fn push(host: &str, credential: &str) -> Push {
         let (host, credential) = (Host::parse(host).unwrap(), Credential::from_pair(credential));
-        Push { host, plain_http: false, skip_verify: false, credential }
+        Push { host, manner: Manner::default(), credential }
     }
 
     /// As the engine does: denied unless allowed, and of several rules the last one counts.

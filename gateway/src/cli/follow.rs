@@ -11,8 +11,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{
+    builds::json,
     client::{Build, Client, ClientArgs, Trouble},
     exit, fail,
 };
@@ -166,10 +168,11 @@ impl View {
     fn show(&mut self, event: &SseEvent) {
         self.seen = event.id;
         if self.json {
-            // Its data is an object already; what it lacks is what the stream says around it.
-            let kind = serde_json::Value::from(event.kind.as_str());
-            let fields = event.data.strip_prefix('{').unwrap_or("}");
-            return say(&format!("{{\"seq\":{},\"kind\":{kind},{fields}", event.id));
+            // With what the stream says around it, a line is as the gateway's own lines are.
+            let mut record: Map<String, Value> = serde_json::from_str(&event.data).unwrap_or_default();
+            record.insert("seq".to_owned(), event.id.into());
+            record.insert("kind".to_owned(), event.kind.as_str().into());
+            return say(&json(&record));
         }
         let Ok(data) = serde_json::from_str::<Data>(&event.data) else { return };
         let bytes = match (data.text, data.base64) {
@@ -223,9 +226,9 @@ pub(crate) fn say(line: &str) {
 }
 
 /// Prints where a build is, and gives the exit status for it.
-pub(crate) fn conclude(build: &Build, json: bool) -> ExitCode {
+pub(crate) fn conclude(build: &Build, as_json: bool) -> ExitCode {
     match (build.state.as_str(), &build.failure) {
-        _ if json => say(&super::builds::json(build)),
+        _ if as_json => say(&json(build)),
         ("succeeded", _) => say(&format!("{} {}", build.image, build.digest.as_deref().unwrap_or_default())),
         (state @ ("failed" | "cancelled"), failure) => {
             let why = failure.as_ref().map(|f| format!("{}: {}", f.reason, f.message)).unwrap_or_default();

@@ -9,7 +9,9 @@ use reqwest::{RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{credentials::Credential, endpoint::Endpoint, error::RegistryError, host::Host, transport::Transport};
+use super::{
+    credentials::Credential, endpoint::Endpoint, error::RegistryError, host::Host, manner::Manner, transport::Transport,
+};
 
 /// What a token service's answer may have, in bytes; tokens with many claims take tens of KiB.
 const TOKEN_ANSWER: usize = 1024 * 1024;
@@ -63,8 +65,8 @@ pub(super) struct Access<'a> {
 /// Sends requests with the authorization that the registry wants to see.
 pub(super) struct Authorizer {
     authorizations: Cache<Key, Authorization>,
-    /// By host, whether it is plain and whether unverified: what such a one says counts for no other.
-    challenges: Cache<(Host, bool, bool), Option<Challenge>>,
+    /// By host and manner: what one says that isn't verified counts for no other.
+    challenges: Cache<(Host, Manner), Option<Challenge>>,
     fingerprints: hmac::Key,
 }
 
@@ -72,8 +74,7 @@ pub(super) struct Authorizer {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     host: Host,
-    plain_http: bool,
-    skip_verify: bool,
+    manner: Manner,
     scope: String,
     credential: Option<[u8; 32]>,
 }
@@ -150,8 +151,7 @@ impl Authorizer {
         let scope = access.map_or_else(String::new, |access| access.scope());
         let key = Key {
             host: endpoint.host.clone(),
-            plain_http: endpoint.plain_http,
-            skip_verify: endpoint.skip_verify,
+            manner: endpoint.manner,
             scope: scope.clone(),
             credential: credential.map(|credential| credential.fingerprint(&self.fingerprints)),
         };
@@ -203,7 +203,7 @@ impl Authorizer {
                 _ => Err(endpoint.refusal("/v2/", response).await),
             }
         };
-        let key = (endpoint.host.clone(), endpoint.plain_http, endpoint.skip_verify);
+        let key = (endpoint.host.clone(), endpoint.manner);
         self.challenges.try_get_with(key, ask).await.map_err(|error: std::sync::Arc<RegistryError>| (*error).clone())
     }
 }

@@ -19,6 +19,7 @@ use super::{
     error::RegistryError,
     host::Host,
     manifest::{ACCEPT, Raw, digest_of},
+    manner::Manner,
     reference::is_sha256,
     resolve::Resolutions,
     table::Registries,
@@ -96,24 +97,25 @@ impl RegistryClient {
 
     /// How a registry that a request named is spoken to: as the table says, and where it says nothing and
     /// `registry.insecure` is set, by TLS with any certificate; by plain HTTP only if what answers isn't TLS,
-    /// plain HTTP is answered, and no `credential` would be seen on the way. Gives whether it is plain, and
-    /// whether the certificate isn't verified.
-    pub async fn manner(&self, host: &Host, credential: Option<&Credential>) -> (bool, bool) {
+    /// plain HTTP is answered, and no `credential` would be seen on the way.
+    pub async fn manner(&self, host: &Host, credential: Option<&Credential>) -> Manner {
         let transport = &self.0.transport;
         let table = transport.registries();
         if !transport.may_be_insecure(host) {
-            return (table.plain_http(host), table.skip_verify(host));
+            return Manner { plain_http: table.plain_http(host), skip_verify: table.skip_verify(host) };
         }
-        let plain = (credential.is_none() || host.is_loopback())
+        let plain = Manner { plain_http: true, skip_verify: true };
+        let plain_http = (credential.is_none() || host.is_loopback())
             && self.speaks_no_tls(host).await
-            && self.challenge(host, true, true).await.is_ok();
-        (plain, true)
+            && self.challenge(host, plain).await.is_ok();
+        Manner { plain_http, ..plain }
     }
 
     /// Whether `host` answers a TLS handshake with something else. A connection that breaks or takes too long
     /// says nothing: whoever sits in between could make it do so.
     async fn speaks_no_tls(&self, host: &Host) -> bool {
-        let Ok(endpoint) = self.0.transport.endpoint(host, false, true) else { return false };
+        let by_tls = Manner { plain_http: false, skip_verify: true };
+        let Ok(endpoint) = self.0.transport.endpoint(host, by_tls) else { return false };
         let Err(error) = endpoint.client.get(endpoint.url("")).send().await else { return false };
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
@@ -191,34 +193,29 @@ impl RegistryClient {
     }
 
     /// How `host` wants to be asked.
-    pub(super) async fn challenge(
-        &self,
-        host: &Host,
-        plain_http: bool,
-        skip_verify: bool,
-    ) -> Result<Option<Challenge>, RegistryError> {
-        self.0.authorizer.challenge(&self.0.transport.endpoint(host, plain_http, skip_verify)?).await
+    pub(super) async fn challenge(&self, host: &Host, manner: Manner) -> Result<Option<Challenge>, RegistryError> {
+        self.0.authorizer.challenge(&self.0.transport.endpoint(host, manner)?).await
     }
 
     /// A token of the host's token service.
     pub(super) async fn token(
         &self,
         host: &Host,
-        (plain_http, skip_verify): (bool, bool),
+        manner: Manner,
         bearer: &Bearer,
         scopes: &[String],
         credential: Option<&Credential>,
     ) -> Result<Token, RegistryError> {
-        let endpoint = self.0.transport.endpoint(host, plain_http, skip_verify)?;
+        let endpoint = self.0.transport.endpoint(host, manner)?;
         auth::fetch(&self.0.transport, &endpoint, bearer, scopes, credential).await
     }
 
     pub(super) fn endpoint(&self, host: &Host, plain_http: bool) -> Result<Endpoint, RegistryError> {
-        self.0.transport.endpoint(host, plain_http, false)
+        self.0.transport.endpoint(host, Manner { plain_http, skip_verify: false })
     }
 
     fn push_endpoint(&self, push: &Push) -> Result<Endpoint, RegistryError> {
-        self.0.transport.endpoint(&push.host, push.plain_http, push.skip_verify)
+        self.0.transport.endpoint(&push.host, push.manner)
     }
 
     pub(super) fn resolutions(&self) -> &Resolutions {

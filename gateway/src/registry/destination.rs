@@ -14,6 +14,7 @@ use super::{
     credentials::Credential,
     docker_config::{CredentialError, DockerConfig},
     host::{Host, InvalidHost, NamedHost},
+    manner::Manner,
     table::Registries,
 };
 
@@ -50,10 +51,8 @@ pub struct ProcessRegistry {
 pub struct Push {
     /// The registry.
     pub host: Host,
-    /// Whether it speaks plain HTTP: by the table, else as the setting that named it says.
-    pub plain_http: bool,
-    /// Whether its certificate isn't to be verified, by the table.
-    pub skip_verify: bool,
+    /// How it is spoken to: by the table, else plain HTTP where the setting that named it says so.
+    pub manner: Manner,
     /// What to show it; `None` is anonymous.
     pub credential: Option<Credential>,
 }
@@ -149,8 +148,8 @@ pub async fn destination(
     };
     let explicit = registries.get(&host).and_then(|settings| settings.plain_http);
     let plain_http = explicit.unwrap_or(plain_http || host.is_loopback() || host.as_str() == DEFAULT_HOST);
-    let skip_verify = registries.skip_verify(&host);
-    Ok(Push { host, plain_http, skip_verify, credential })
+    let manner = Manner { plain_http, skip_verify: registries.skip_verify(&host) };
+    Ok(Push { host, manner, credential })
 }
 
 /// The decision itself, without a look at anything outside.
@@ -364,7 +363,7 @@ mod tests {
             let process = ProcessRegistry { host: Some(host.to_owned()), ..ProcessRegistry::default() };
             let table: Registries = toml::from_str(table).unwrap();
             let push = destination(&process, &table, &BTreeMap::new(), None).await.unwrap();
-            assert_eq!(push.plain_http, plain, "{host}");
+            assert_eq!(push.manner.plain_http, plain, "{host}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, Response};
 
-use super::{address::AddressRefused, error::RegistryError, host::Host};
+use super::{address::AddressRefused, error::RegistryError, host::Host, manner::Manner};
 
 /// What an error's body may have, in bytes.
 const ERROR_BODY: usize = 16 * 1024;
@@ -14,9 +14,7 @@ const ERROR_BODY: usize = 16 * 1024;
 #[derive(Clone)]
 pub(super) struct Endpoint {
     pub(super) host: Host,
-    pub(super) plain_http: bool,
-    /// Whether its certificate may be any, and that of its token service.
-    pub(super) skip_verify: bool,
+    pub(super) manner: Manner,
     pub(super) client: Client,
     /// Whether it may have any address, and name a token service that has.
     pub(super) trusted: bool,
@@ -25,7 +23,7 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// The URL of `path` below the registry's API. `path` is made of parsed names only.
     pub(super) fn url(&self, path: &str) -> String {
-        let scheme = if self.plain_http { "http" } else { "https" };
+        let scheme = if self.manner.plain_http { "http" } else { "https" };
         format!("{scheme}://{}/v2/{path}", self.host.endpoint())
     }
 

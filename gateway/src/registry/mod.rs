@@ -16,6 +16,7 @@ mod endpoint;
 mod error;
 mod host;
 mod manifest;
+mod manner;
 mod platform;
 mod reference;
 mod resolve;
@@ -33,6 +34,7 @@ pub use self::{
     docker_config::CredentialError,
     error::{RegistryError, ResolveError},
     host::{Host, InvalidHost},
+    manner::Manner,
     platform::{InvalidPlatform, Platform},
     reference::{BaseRef, InvalidReference},
     session::{BuildCredentials, PullGrant, PushGrant, SessionAuth},

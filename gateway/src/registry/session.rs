@@ -14,6 +14,7 @@ use super::{
     credentials::Credential,
     destination::{ProcessRegistry, Push},
     host::Host,
+    manner::Manner,
 };
 
 /// Of how many registries a build's session keeps the operator's credential.
@@ -146,8 +147,7 @@ impl RegistryAuth for SessionAuth {
         let credentials = self.credentials_at(&host).await.ok()?;
         let Credential::Password { username, password } = credentials.for_host(&host)? else { return None };
         // A password is for registries that take nothing less: where there are tokens, it stays here.
-        let (plain_http, skip_verify) = self.manner(&host);
-        match self.client.challenge(&host, plain_http, skip_verify).await {
+        match self.client.challenge(&host, self.manner(&host)).await {
             Ok(Some(Challenge::Basic)) => {
                 Some(BasicCredential { username: username.clone(), password: password.clone() })
             }
@@ -163,8 +163,8 @@ impl RegistryAuth for SessionAuth {
         if scopes.is_empty() {
             return Err(refused(format!("{} isn't among what this build may use", request.scopes.join(" "))));
         }
-        let (plain_http, skip_verify) = self.manner(&host);
-        let challenge = self.client.challenge(&host, plain_http, skip_verify).await;
+        let manner = self.manner(&host);
+        let challenge = self.client.challenge(&host, manner).await;
         let challenge = challenge.map_err(|error| refused(error.to_string()))?;
         let Some(Challenge::Bearer(bearer)) = challenge else {
             return Err(refused("the registry has no token service".to_owned()));
@@ -173,7 +173,7 @@ impl RegistryAuth for SessionAuth {
         if Url::parse(&request.realm).ok().as_ref() != Some(&bearer.realm) || request.service != bearer.service() {
             return Err(refused(format!("{} isn't the registry's own token service", request.realm)));
         }
-        let token = self.client.token(&host, (plain_http, skip_verify), &bearer, &scopes, credential).await;
+        let token = self.client.token(&host, manner, &bearer, &scopes, credential).await;
         let token = token.map_err(|error| refused(error.to_string()))?;
         Ok(RegistryToken { token: token.secret, expires_in: i64::try_from(token.expires_in).unwrap_or(i64::MAX) })
     }
@@ -193,13 +193,13 @@ impl SessionAuth {
         Ok(Cow::Owned(credentials))
     }
 
-    /// Whether a registry speaks plain HTTP, and whether it may show any certificate.
-    fn manner(&self, host: &Host) -> (bool, bool) {
+    /// How a registry is spoken to.
+    fn manner(&self, host: &Host) -> Manner {
         let push = &self.credentials.push.to;
         if push.host == *host {
-            return (push.plain_http, push.skip_verify);
+            return push.manner;
         }
-        (self.client.registries().plain_http(host), false)
+        Manner { plain_http: self.client.registries().plain_http(host), skip_verify: false }
     }
 }
 
@@ -214,12 +214,7 @@ mod tests {
             repositories: repositories.iter().map(|&name| name.to_owned()).collect(),
             credential: Credential::from_pair(credential),
         };
-        let push = Push {
-            host: host("reg"),
-            plain_http: false,
-            skip_verify: false,
-            credential: Credential::from_pair("push:x"),
-        };
+        let push = Push { host: host("reg"), manner: Manner::default(), credential: Credential::from_pair("push:x") };
         BuildCredentials {
             push: PushGrant { to: push, repository: "devel".to_owned() },
             pulls: vec![

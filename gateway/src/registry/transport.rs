@@ -15,6 +15,7 @@ use super::{
     endpoint::Endpoint,
     error::RegistryError,
     host::{Host, InvalidHost},
+    manner::Manner,
     session::matches,
     table::{Registries, RegistrySettings},
 };
@@ -132,19 +133,19 @@ impl Transport {
         &self.registries
     }
 
-    /// How to reach `host`; `skip_verify` is heeded where it is for `host` itself to say.
-    pub(super) fn endpoint(&self, host: &Host, plain_http: bool, skip_verify: bool) -> Result<Endpoint, RegistryError> {
+    /// How to reach `host`; `manner` decides on verification where it is for `host` itself to say.
+    pub(super) fn endpoint(&self, host: &Host, manner: Manner) -> Result<Endpoint, RegistryError> {
         let trusted = self.trusts(host);
         if !trusted && (host.is_loopback() || host.address().is_some_and(|at| !is_public(at))) {
             return Err(RegistryError::Refused { host: host.clone() });
         }
-        let clients = self.clients(host, skip_verify);
+        let clients = self.clients(host, manner);
         let client = self.own.get(host).unwrap_or(if trusted { &clients.open } else { &clients.guarded }).clone();
-        Ok(Endpoint { host: host.clone(), plain_http, skip_verify, client, trusted })
+        Ok(Endpoint { host: host.clone(), manner, client, trusted })
     }
 
-    fn clients(&self, host: &Host, skip_verify: bool) -> &Clients {
-        self.unverified.as_ref().filter(|_| skip_verify && self.may_be_insecure(host)).unwrap_or(&self.usual)
+    fn clients(&self, host: &Host, manner: Manner) -> &Clients {
+        self.unverified.as_ref().filter(|_| manner.skip_verify && self.may_be_insecure(host)).unwrap_or(&self.usual)
     }
 
     /// The client for the token service that `endpoint` names. It gets credentials, so it must be as
@@ -157,7 +158,7 @@ impl Transport {
         };
         match realm.scheme() {
             "https" => {}
-            "http" if endpoint.plain_http => {}
+            "http" if endpoint.manner.plain_http => {}
             _ => return Err(invalid("the registry speaks TLS and its token service doesn't")),
         }
         let authority = realm.port().map_or_else(
@@ -172,12 +173,12 @@ impl Transport {
             return Ok(client.clone());
         }
         if endpoint.trusted || self.trusts(&host) {
-            return Ok(self.clients(&host, endpoint.skip_verify).open.clone());
+            return Ok(self.clients(&host, endpoint.manner).open.clone());
         }
         if host.is_loopback() || !may_be_asked(realm) {
             return Err(RegistryError::Refused { host });
         }
-        Ok(self.clients(&host, endpoint.skip_verify).guarded.clone())
+        Ok(self.clients(&host, endpoint.manner).guarded.clone())
     }
 
     fn trusts(&self, host: &Host) -> bool {
@@ -266,7 +267,7 @@ mod tests {
             (DEFAULT_HOST, true),
             ("ghcr.io", true),
         ] {
-            assert_eq!(transport.endpoint(&host(name), false, false).is_ok(), permitted, "{name}");
+            assert_eq!(transport.endpoint(&host(name), Manner::default()).is_ok(), permitted, "{name}");
         }
         assert!(transport.registries().plain_http(&host("10.0.0.7:5000")), "as its scheme says");
         assert!(transport.registries().plain_http(&host(DEFAULT_HOST)));
@@ -288,7 +289,7 @@ mod tests {
             ("inside:5000", true, "http://inside:5001/token", true),
             ("inside:5000", true, "https://10.0.0.1/token", true),
         ] {
-            let endpoint = transport.endpoint(&host(registry), plain_http, false).unwrap();
+            let endpoint = transport.endpoint(&host(registry), Manner { plain_http, ..Manner::default() }).unwrap();
             let client = transport.token_client(&endpoint, &Url::parse(realm).unwrap());
             assert_eq!(client.is_ok(), permitted, "{registry} {realm}");
         }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use kiln_auth::{Scope, ScopedTarget, Target, UserName};
-use kiln_gateway::registry::{Credential, Deadlines, Host, Network, ProcessRegistry, Push, Registries, RegistryClient};
+use kiln_gateway::registry::{
+    Credential, Deadlines, Host, Manner, Network, ProcessRegistry, Push, Registries, RegistryClient,
+};
 use serde_json::{Value, json};
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -105,7 +107,7 @@ pub(crate) fn target(repository: &str, tag: &str) -> ScopedTarget {
 }
 
 pub(crate) fn push(host: &Host, credential: Option<Credential>) -> Push {
-    Push { host: host.clone(), plain_http: true, skip_verify: false, credential }
+    Push { host: host.clone(), manner: Manner { plain_http: true, skip_verify: false }, credential }
 }
 
 /// A client that may reach `hosts`; all else on loopback is refused, as an operator has it by default.

@@ -9,8 +9,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use kiln_gateway::registry::{
-    Authentication, Credential, Host, Network, ProcessRegistry, Push, Registries, RegistryClient, RegistryError,
-    RegistrySettings,
+    Authentication, Credential, Host, Manner, Network, ProcessRegistry, Push, Registries, RegistryClient,
+    RegistryError, RegistrySettings,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, rustls};
@@ -43,6 +43,10 @@ async fn start() -> (Host, String) {
     (host, cert.pem())
 }
 
+fn manner(plain_http: bool, skip_verify: bool) -> Manner {
+    Manner { plain_http, skip_verify }
+}
+
 #[tokio::test]
 async fn a_certificate_is_taken_where_the_table_says_so_and_only_there() {
     let (host, pem) = start().await;
@@ -50,7 +54,7 @@ async fn a_certificate_is_taken_where_the_table_says_so_and_only_there() {
     ca_file.write_all(pem.as_bytes()).unwrap();
     let ca_file = Some(ca_file.path().to_owned());
     let plain = RegistrySettings { plain_http: Some(false), ..RegistrySettings::default() };
-    let push = Push { host: host.clone(), plain_http: false, skip_verify: false, credential: None };
+    let push = Push { host: host.clone(), manner: Manner::default(), credential: None };
     let other = Host::parse("other.invalid").unwrap();
     for (settings, on, taken) in [
         (plain.clone(), &host, false),
@@ -78,9 +82,13 @@ async fn where_the_operator_lets_it_be_insecure_a_registry_itself_says_how_it_is
         |insecure| ProcessRegistry { insecure, allowed_user_registries: anywhere.clone(), ..Default::default() };
     let client = |insecure, table| RegistryClient::new(&process(insecure), table, &Network::default()).unwrap();
     let insecure = client(true, Registries::default());
-    assert_eq!(insecure.manner(&with_tls, None).await, (false, true));
-    assert_eq!(insecure.manner(&plain, None).await, (true, true));
-    assert_eq!(insecure.manner(&plain, Credential::from_pair("a:b").as_ref()).await, (true, true), "on this machine");
+    assert_eq!(insecure.manner(&with_tls, None).await, manner(false, true));
+    assert_eq!(insecure.manner(&plain, None).await, manner(true, true));
+    assert_eq!(
+        insecure.manner(&plain, Credential::from_pair("a:b").as_ref()).await,
+        manner(true, true),
+        "on this machine"
+    );
     // What breaks off is no answer.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let broken = Host::parse(&silent.local_addr().unwrap().to_string()).unwrap();
@@ -93,17 +101,17 @@ async fn where_the_operator_lets_it_be_insecure_a_registry_itself_says_how_it_is
             }
         }
     });
-    assert_eq!(insecure.manner(&broken, None).await, (false, true));
-    let push = Push { host: with_tls.clone(), plain_http: false, skip_verify: true, credential: None };
+    assert_eq!(insecure.manner(&broken, None).await, manner(false, true));
+    let push = Push { host: with_tls.clone(), manner: manner(false, true), credential: None };
     assert_eq!(insecure.ping(&push).await.unwrap(), Authentication::None);
     // That is for pushes to it: whatever else is asked is asked with certificates verified.
-    let verified = Push { skip_verify: false, ..push.clone() };
+    let verified = Push { manner: manner(false, false), ..push.clone() };
     assert!(matches!(insecure.ping(&verified).await, Err(RegistryError::Unavailable { .. })));
     // What the table names stays as it says, and without the setting so does everything.
     let settings = RegistrySettings { plain_http: Some(false), ..RegistrySettings::default() };
     let table = || Registries::from_iter([(with_tls.clone(), settings.clone())]);
     for client in [client(true, table()), client(false, table())] {
-        assert_eq!(client.manner(&with_tls, None).await, (false, false));
+        assert_eq!(client.manner(&with_tls, None).await, manner(false, false));
         assert!(matches!(client.ping(&push).await, Err(RegistryError::Unavailable { .. })));
     }
 }
@@ -139,6 +147,6 @@ async fn no_credential_goes_over_plain_http_that_the_table_does_not_name() {
         ProcessRegistry { insecure: true, allowed_user_registries: vec!["*".to_owned()], ..ProcessRegistry::default() };
     let client = RegistryClient::new(&process, Registries::default(), &network).unwrap();
     let (host, credential) = (Host::parse("plain.invalid").unwrap(), Credential::from_pair("a:b"));
-    assert_eq!(client.manner(&host, None).await, (true, true));
-    assert_eq!(client.manner(&host, credential.as_ref()).await, (false, true));
+    assert_eq!(client.manner(&host, None).await, manner(true, true));
+    assert_eq!(client.manner(&host, credential.as_ref()).await, manner(false, true));
 }

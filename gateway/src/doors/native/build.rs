@@ -3,25 +3,23 @@
 use std::time::Duration;
 
 use axum::{
-    Extension, Json,
-    extract::{
-        Path, Query, State,
-        rejection::{PathRejection, QueryRejection},
-    },
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse as _, Response},
 };
 use http::StatusCode;
-use kiln_auth::{Identity, Origin};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    Native, create,
-    fault::{Fault, id, query},
+    Native,
+    asked::Asked,
+    create,
+    fault::{Fault, query},
     view::View,
 };
-use crate::{builds::Receipt, doors::oversight};
+use crate::builds::Receipt;
 
 /// How long `wait` waits, in seconds: unless told, and at most. The stack ends an answer after 60.
 const WAIT: u64 = 30;
@@ -33,64 +31,43 @@ pub(super) struct WaitParams {
     timeout: Option<u64>,
 }
 
-type Id = Result<Path<String>, PathRejection>;
-
-pub(super) async fn one(
-    State(Native { builds, .. }): State<Native>,
-    Extension(identity): Extension<Identity>,
-    Extension(origin): Extension<Origin>,
-    path: Id,
-) -> Result<Response, Fault> {
-    let id = id(path)?;
-    let owner = oversight::owner_of(&builds, &identity, id).await?.ok_or_else(Fault::missing)?;
-    let build = builds.get(&owner, id).await?.ok_or_else(Fault::missing)?;
-    oversight::note("read", &identity, origin, &owner, Some(id));
+pub(super) async fn one(State(Native { builds, .. }): State<Native>, asked: Asked) -> Result<Response, Fault> {
+    let owner = asked.owner(&builds).await?;
+    let build = builds.get(&owner, asked.id).await?.ok_or_else(Fault::missing)?;
+    asked.note("read", &owner);
     Ok(Json(View::of(&build)).into_response())
 }
 
 /// Answers when the build has ended, or after a while with what it is by then.
 pub(super) async fn wait(
     State(Native { builds, .. }): State<Native>,
-    Extension(identity): Extension<Identity>,
-    Extension(origin): Extension<Origin>,
-    path: Id,
+    asked: Asked,
     params: Result<Query<WaitParams>, QueryRejection>,
 ) -> Result<Response, Fault> {
-    let (id, WaitParams { timeout: seconds }) = (id(path)?, query(params)?);
-    let seconds = seconds.unwrap_or(WAIT);
+    let seconds = query(params)?.timeout.unwrap_or(WAIT);
     if seconds > WAIT_AT_MOST {
         return Err(Fault::bad(format!("timeout: at most {WAIT_AT_MOST} seconds; ask again after them")));
     }
-    let owner = oversight::owner_of(&builds, &identity, id).await?.ok_or_else(Fault::missing)?;
-    let end = builds.end(&owner, id).await?.ok_or_else(Fault::missing)?;
-    oversight::note("read", &identity, origin, &owner, Some(id));
+    let owner = asked.owner(&builds).await?;
+    let end = builds.end(&owner, asked.id).await?.ok_or_else(Fault::missing)?;
+    asked.note("read", &owner);
     // Whichever comes first, the ledger knows what the build is now.
     let _ = timeout(Duration::from_secs(seconds), end.come()).await;
-    let build = builds.get(&owner, id).await?.ok_or_else(Fault::missing)?;
+    let build = builds.get(&owner, asked.id).await?.ok_or_else(Fault::missing)?;
     Ok(Json(View::of(&build)).into_response())
 }
 
-pub(super) async fn cancel(
-    State(Native { builds, .. }): State<Native>,
-    Extension(identity): Extension<Identity>,
-    Extension(origin): Extension<Origin>,
-    path: Id,
-) -> Result<Response, Fault> {
-    let id = id(path)?;
-    let owner = oversight::owner_of(&builds, &identity, id).await?.ok_or_else(Fault::missing)?;
+pub(super) async fn cancel(State(Native { builds, .. }): State<Native>, asked: Asked) -> Result<Response, Fault> {
+    let owner = asked.owner(&builds).await?;
+    let Asked { identity, origin, id } = asked;
     let state = builds.cancel(&owner, id, identity.user(), origin).await?.ok_or_else(Fault::missing)?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "id": id.to_string(), "state": state.as_str() }))).into_response())
 }
 
 /// A new build of what an earlier one of the caller's was asked for. An operator retries nobody else's: it would
 /// be theirs, with their settings.
-pub(super) async fn retry(
-    State(native): State<Native>,
-    Extension(identity): Extension<Identity>,
-    Extension(origin): Extension<Origin>,
-    path: Id,
-) -> Result<Response, Fault> {
-    let id = id(path)?;
+pub(super) async fn retry(State(native): State<Native>, asked: Asked) -> Result<Response, Fault> {
+    let Asked { identity, origin, id } = asked;
     let earlier = native.builds.get(identity.user(), id).await?.ok_or_else(Fault::missing)?;
     let submission = native.builds.again(&earlier, &identity, origin, &native.registry).await?;
     let id = match native.builds.accept(submission).await? {

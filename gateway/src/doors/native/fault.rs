@@ -3,23 +3,16 @@
 use std::fmt::Display;
 
 use axum::{
-    extract::{
-        Path, Query,
-        rejection::{PathRejection, QueryRejection},
-    },
+    extract::{Query, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use kiln_backends::BuildId;
 
 use crate::{
-    builds::{NoRetry, QueueFull, Refused},
+    builds::{NoRetry, Refused},
     ledger::LedgerError,
-    rescue::{problem, retry_after},
+    rescue::{self, PLACES_AFTER, problem, retry_after},
 };
-
-/// When to try again after a full queue or disk, in seconds: a build takes some.
-const PLACES_AFTER: u64 = 10;
 
 /// A request that can't be answered as it was meant.
 #[derive(Debug)]
@@ -65,15 +58,10 @@ impl From<LedgerError> for Fault {
 
 impl From<Refused> for Fault {
     fn from(refused: Refused) -> Self {
-        tracing::warn!(error = %refused, "a build was not accepted");
-        let status = match refused {
-            Refused::Ledger(_) | Refused::Seal(_) => {
-                return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error");
-            }
-            Refused::Queue(QueueFull::Owner(_)) => StatusCode::TOO_MANY_REQUESTS,
-            Refused::Stopping | Refused::DiskFull | Refused::Queue(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Self { retry_after: Some(PLACES_AFTER), ..Self::new(status, refused.to_string()) }
+        match rescue::refused(&refused) {
+            Some(status) => Self { retry_after: Some(PLACES_AFTER), ..Self::new(status, refused.to_string()) },
+            None => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
+        }
     }
 }
 
@@ -87,11 +75,6 @@ impl From<NoRetry> for Fault {
         };
         Self::new(status, error.to_string())
     }
-}
-
-/// A build's id; what isn't one, UTF-8 or not, is no build's.
-pub(super) fn id(path: Result<Path<String>, PathRejection>) -> Result<BuildId, Fault> {
-    path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(Fault::missing)
 }
 
 /// The query, or what is wrong with it.

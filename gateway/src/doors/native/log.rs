@@ -3,12 +3,8 @@
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
-    Extension,
     body::Body,
-    extract::{
-        Path, Query, State,
-        rejection::{PathRejection, QueryRejection},
-    },
+    extract::{Query, State, rejection::QueryRejection},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -18,19 +14,16 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue, header};
-use kiln_auth::{Identity, Origin};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
     Native,
-    fault::{Fault, id, query},
+    asked::Asked,
+    fault::{Fault, query},
 };
-use crate::{
-    doors::oversight,
-    log::{Reader, Record, RecordKind},
-};
+use crate::log::{Reader, Record, RecordKind};
 
 /// A sign of life so often keeps proxies from closing a quiet stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -51,17 +44,15 @@ pub(super) struct LogParams {
 /// `Last-Event-ID`, or `after`, is the last record already seen.
 pub(super) async fn log(
     State(Native { builds, .. }): State<Native>,
-    Extension(identity): Extension<Identity>,
-    Extension(origin): Extension<Origin>,
-    path: Result<Path<String>, PathRejection>,
+    asked: Asked,
     params: Result<Query<LogParams>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
-    let (id, params) = (id(path)?, query(params)?);
+    let params = query(params)?;
     let after = seen(&headers)?.unwrap_or(params.after);
-    let owner = oversight::owner_of(&builds, &identity, id).await?.ok_or_else(Fault::missing)?;
-    let reader = builds.log(&owner, id, after, params.follow).await?.ok_or_else(Fault::missing)?;
-    oversight::note("log", &identity, origin, &owner, Some(id));
+    let owner = asked.owner(&builds).await?;
+    let reader = builds.log(&owner, asked.id, after, params.follow).await?.ok_or_else(Fault::missing)?;
+    asked.note("log", &owner);
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     Ok(if accept.contains(NDJSON) {
         pieces(NDJSON, lines(reader))

@@ -1,5 +1,6 @@
 //! Kiln's own API: builds as JSON, logs as server-sent events, lines or text, errors as problem details.
 
+mod asked;
 mod build;
 mod create;
 mod fault;

@@ -1,6 +1,6 @@
 //! `POST /build`: the body to disk, proved; then read, built, and answered when the build has ended.
 
-use std::time::Instant;
+use std::{hash::Hash, time::Instant};
 
 use axum::{
     Extension,
@@ -9,7 +9,8 @@ use axum::{
     response::Response,
 };
 use futures_util::StreamExt as _;
-use http::{StatusCode, header, request::Parts};
+use http::{StatusCode, request::Parts};
+use http_body::Body as _;
 use kiln_auth::{Full, Identity, Origin, Place, UserName, attempts::Caller};
 use tower::BoxError;
 
@@ -24,11 +25,9 @@ use super::{
 use crate::{
     admission::{Class, TooMuch, TooSlow, paced},
     archive::{ReceiveError, Spooled},
-    builds::{QueueFull, Refused},
+    builds::Refused,
+    rescue::{self, PLACES_AFTER},
 };
-
-/// When to try again what there was no place for, in seconds: a body takes some, and a build.
-const PLACES_AFTER: u64 = 10;
 
 /// A body that somebody has proved to be theirs.
 struct Received {
@@ -131,9 +130,8 @@ async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> R
         let text = "too many archives from this address are on their way";
         Fault::busy(StatusCode::TOO_MANY_REQUESTS, text, PLACES_AFTER)
     })?;
-    // Before the first byte is asked for. The body itself doesn't know: layers have wrapped it.
-    let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let announced: u64 = announced.unwrap_or_default();
+    // Before the first byte is asked for.
+    let announced = body.size_hint().lower();
     if announced > door.body_at_most {
         return Err(unreceived(&ReceiveError::TooLarge(door.body_at_most)).into());
     }
@@ -181,14 +179,15 @@ impl Places {
     }
 
     fn until_sent(self, answer: Response) -> Response {
-        let answer = match self.in_flight {
-            Some(place) => place.until_sent(answer).map(Body::new),
-            None => answer,
-        };
-        match self.of_owner {
-            Some(place) => place.until_sent(answer).map(Body::new),
-            None => answer,
-        }
+        held(self.of_owner, held(self.in_flight, answer))
+    }
+}
+
+/// The answer, at whose end the place is given back.
+fn held<K: Eq + Hash + Clone + Unpin + Send + 'static>(place: Option<Place<K>>, answer: Response) -> Response {
+    match place {
+        Some(place) => place.until_sent(answer).map(Body::new),
+        None => answer,
     }
 }
 
@@ -250,14 +249,8 @@ fn unreceived(error: &ReceiveError) -> Fault {
 }
 
 fn refused(refused: &Refused) -> Fault {
-    tracing::warn!(error = %refused, "a build was not accepted");
-    match refused {
-        Refused::Queue(QueueFull::Owner(_)) => {
-            Fault::busy(StatusCode::TOO_MANY_REQUESTS, refused.to_string(), PLACES_AFTER)
-        }
-        Refused::Ledger(_) | Refused::Seal(_) => Fault::internal(refused),
-        Refused::Stopping | Refused::DiskFull | Refused::Queue(_) => {
-            Fault::busy(StatusCode::SERVICE_UNAVAILABLE, refused.to_string(), PLACES_AFTER)
-        }
+    match rescue::refused(refused) {
+        Some(status) => Fault::busy(status, refused.to_string(), PLACES_AFTER),
+        None => Fault::internal(refused),
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     admission::Class,
     builds::{Builds, Refused},
     registry::ProcessRegistry,
+    rescue::{self, PLACES_AFTER, retry_after},
     stack::Guard,
 };
 pub use catalog::{Catalog, CatalogError};
@@ -100,21 +101,10 @@ impl IntoResponse for Fault {
 
 /// A build that wasn't accepted: what the caller may do about it.
 fn refused(refused: &Refused) -> Response {
-    tracing::warn!(error = %refused, "a build was not accepted");
-    let (status, message) = match refused {
-        Refused::Queue(full @ crate::builds::QueueFull::Owner(_)) => (StatusCode::TOO_MANY_REQUESTS, full.to_string()),
-        Refused::Stopping | Refused::DiskFull | Refused::Queue(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, refused.to_string())
-        }
-        Refused::Ledger(_) | Refused::Seal(_) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "Build process failed.".to_owned())
-        }
-    };
-    let mut response = ko(status, &message);
-    if status != StatusCode::INTERNAL_SERVER_ERROR {
-        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("10"));
+    match rescue::refused(refused) {
+        Some(status) => retry_after(ko(status, &refused.to_string()), PLACES_AFTER),
+        None => ko(StatusCode::INTERNAL_SERVER_ERROR, "Build process failed."),
     }
-    response
 }
 
 /// The ledger failed while answering a question.
