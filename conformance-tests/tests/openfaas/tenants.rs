@@ -138,13 +138,32 @@ async fn nobody_learns_from_a_refusal_who_is_here() {
     assert!(said[0][0].1.contains("invalid encodedHash") && said[0][1].1.contains("invalid message digest or secret"));
 }
 
+/// What `X-Kiln-Signature` is for this archive now.
+fn timed(archive: &Archive, key: &str) -> String {
+    let time = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let signature = archive::sha256(&[format!("kiln-v1\n{time}\n").as_bytes(), archive.bytes()].concat(), key);
+    format!("t={time},{signature}")
+}
+
+#[tokio::test]
+async fn where_signatures_must_be_timed_no_other_opens_the_door() {
+    let kiln = launch().set("KILN_OPENFAAS__TIMED_SIGNATURES", "true").start().await;
+    let client = kiln.anonymous();
+    let archive = Archive::raw(b"x".to_vec());
+    let untimed = post(&client, "acme", "acme's old key", &archive).await;
+    assert_eq!(untimed.status, 401, "{}", untimed.text);
+    assert!(untimed.text.contains("send X-Kiln-Signature"), "{}", untimed.text);
+    let signature = timed(&archive, "acme's old key");
+    let request = unsigned(&client, &archive).header("x-kiln-signature", signature).header(KEY_ID, "acme");
+    let proved = client.send(request).await;
+    assert_eq!(proved.status, 400, "it got as far as being no archive: {}", proved.text);
+}
+
 #[tokio::test]
 async fn a_timestamped_signature_is_used_up_by_what_was_let_in_alone() {
     let archive = Archive::raw(b"x".to_vec());
     let sent = async |kiln: &Kiln| {
-        let time = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-        let signature = archive::sha256(&[format!("kiln-v1\n{time}\n").as_bytes(), archive.bytes()].concat(), KEY);
-        let (client, signature) = (kiln.anonymous(), format!("t={time},{signature}"));
+        let (client, signature) = (kiln.anonymous(), timed(&archive, KEY));
         let send =
             async || client.send(unsigned(&client, &archive).header("x-kiln-signature", &signature)).await.status;
         [send().await.as_u16(), send().await.as_u16()]
@@ -191,6 +210,9 @@ fn said(launch: &Launch, arguments: &[&str]) -> (bool, String) {
 fn names_that_could_be_somebody_elses_and_keys_that_could_be_anybodys_are_refused_at_the_start() {
     let apart = || launch().set("KILN_IDENTITY__SHARED_NAMES", "false");
     let no_default_key = || launch().unset("KILN_OPENFAAS__PAYLOAD_SECRET_FILE");
+    let open = signed().unset("KILN_OPENFAAS__UNBOUNDED").unset("KILN_OPENFAAS__PAYLOAD_SECRET_FILE");
+    let unsigned_but_timed =
+        open.set("KILN_OPENFAAS__DISABLE_HMAC", "true").set("KILN_OPENFAAS__TIMED_SIGNATURES", "true");
     let shared = launch();
     let file = shared.folder().join("other").display().to_string();
     for (launch, fault) in [
@@ -201,6 +223,7 @@ fn names_that_could_be_somebody_elses_and_keys_that_could_be_anybodys_are_refuse
         (launch().set("KILN_OPENFAAS__USER", "acme"), "openfaas.user and openfaas.tenants.acme.user are the same user"),
         (launch().set("KILN_OPENFAAS__DISABLE_HMAC", "true"), "names a key; remove openfaas.disable_hmac"),
         (no_default_key().set("KILN_OPENFAAS__DISABLE_HMAC", "true"), "and tenants have keys; remove one of the two"),
+        (unsigned_but_timed, "timed_signatures who signs; remove one of the two"),
         (launch().set("KILN_OPENFAAS__UNBOUNDED", "true"), "unbounded lets every key name every repository"),
         (launch().set("KILN_OPENFAAS__DOMAIN", "http://builder"), "is no host name"),
         (launch().set("KILN_OPENFAAS__TENANTS__A_B__PAYLOAD_SECRET_FILE", "k"), "can't be part of a host name"),

@@ -24,6 +24,8 @@ pub struct OpenFaas {
     pub build_secrets_key_file: Option<PathBuf>,
     /// Checks no signature: whoever reaches the listener is as one who holds the key.
     pub disable_hmac: bool,
+    /// Takes no signature but `X-Kiln-Signature`, since whoever sees one of the others may send its request again.
+    pub timed_signatures: bool,
     /// Whose builds they are that name no tenant.
     pub user: String,
     /// Others who sign, each with keys and repositories of their own.
@@ -101,6 +103,7 @@ impl Default for OpenFaas {
             payload_secret_file: Vec::new(),
             build_secrets_key_file: None,
             disable_hmac: false,
+            timed_signatures: false,
             user: "openfaas".to_owned(),
             tenants: BTreeMap::new(),
             domain: None,

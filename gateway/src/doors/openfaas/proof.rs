@@ -8,8 +8,8 @@ use kiln_auth::{
     Identity, InvalidUserName, Misnamed, Naming, UserName,
     attempts::Caller,
     signature::{
-        InvalidKeyring, InvalidSignature, KeyError, Keyring, Keys, Replayed, Replays, Signature, SignatureMismatch,
-        Signer, UnknownTenant, Verifier,
+        InvalidKeyring, InvalidSignature, KeyError, Keyring, Keys, Replayed, Replays, Signature, SignatureHeader,
+        SignatureMismatch, Signer, UnknownTenant, Verifier,
     },
 };
 
@@ -28,6 +28,8 @@ const LATER: u64 = 10;
 pub struct Proof {
     /// Who may sign; `None` where whoever reaches the door is let in.
     keyring: Option<Keyring>,
+    /// Whether a signature must say when it was made.
+    timed: bool,
     /// Whose unsigned bodies are.
     user: UserName,
     /// Whether there are tenants.
@@ -68,6 +70,9 @@ pub enum InvalidProof {
     /// Tenants that anybody could be.
     #[error("disable_hmac lets in whoever reaches the door, and tenants have keys; remove one of the two")]
     Open,
+    /// Signatures that nobody is asked for.
+    #[error("disable_hmac lets in whoever reaches the door, and timed_signatures who signs; remove one of the two")]
+    Unsigned,
     /// Tenants whose repositories anybody could name.
     #[error("unbounded lets every key name every repository, and tenants have their own; remove one of the two")]
     Unbounded,
@@ -88,6 +93,9 @@ pub(super) enum Unproved {
     /// It has one that can't be right.
     #[error(transparent)]
     Invalid(#[from] InvalidSignature),
+    /// It has one that could be sent again.
+    #[error("{0} can be replayed, which isn't permitted here; send {kiln}", kiln = SignatureHeader::Kiln)]
+    Untimed(SignatureHeader),
     /// It names somebody who doesn't sign here.
     #[error(transparent)]
     Tenant(#[from] UnknownTenant),
@@ -117,6 +125,9 @@ impl Proof {
         if config.disable_hmac && !config.tenants.is_empty() {
             return Err(InvalidProof::Open);
         }
+        if config.disable_hmac && config.timed_signatures {
+            return Err(InvalidProof::Unsigned);
+        }
         if config.unbounded && !config.tenants.is_empty() {
             return Err(InvalidProof::Unbounded);
         }
@@ -143,7 +154,8 @@ impl Proof {
         let keyring = (!config.disable_hmac).then_some(keyring);
         let tenants = !config.tenants.is_empty();
         let (alone, replays) = (signers_alone && !tenants, Replays::of(settings.len()));
-        Ok(Self { keyring, user, tenants, alone, unbounded: alone || config.unbounded, replays })
+        let (timed, unbounded) = (config.timed_signatures, alone || config.unbounded);
+        Ok(Self { keyring, timed, user, tenants, alone, unbounded, replays })
     }
 
     /// Reads every key as a request would: whose they are, how many files name them, and how many are
@@ -175,6 +187,9 @@ impl Proof {
         let Some(keyring) = &self.keyring else { return Ok(None) };
         // First, so that who sends none learns no tenant's name.
         let signature = Signature::from_headers(headers, SystemTime::now())?.ok_or(Unproved::Missing)?;
+        if self.timed && signature.header() != SignatureHeader::Kiln {
+            return Err(Unproved::Untimed(signature.header()));
+        }
         // A request by HTTP/2 has its host in its target.
         let host = uri.host().or_else(|| headers.get(header::HOST)?.to_str().ok());
         // One that isn't text is nobody's; left out, it would be the default signer's.
@@ -239,6 +254,7 @@ impl Unproved {
                 refused("invalid message digest or secret")
             }
             Self::Invalid(error) => refused(&error.to_string()),
+            Self::Untimed(_) => refused(&self.to_string()),
             Self::Replayed(Replayed::Again) => refused(&Replayed::Again.to_string()),
             Self::Replayed(full @ Replayed::Full) => {
                 Fault::busy(StatusCode::SERVICE_UNAVAILABLE, full.to_string(), LATER)
