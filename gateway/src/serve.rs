@@ -164,7 +164,7 @@ fn openfaas(
         body_at_most: limits.body,
         build_secrets: settings.build_secrets_key_file.as_deref().map(Into::into),
         proof: Arc::new(proof),
-        in_flight: InFlightBound::of(settings.max_inflight),
+        in_flight: InFlightBound::of(settings.max_inflight, !settings.tenants.is_empty()),
         on_disconnect: settings.on_disconnect,
     }))
 }

@@ -1,6 +1,7 @@
 //! More callers than builds at once: they wait, or are refused where that is configured.
 
 use kiln_conformance_tests::Client;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -37,6 +38,26 @@ async fn beyond_max_inflight_the_answer_is_the_real_ones_and_the_door_is_unready
     assert_eq!(answer.status, 200, "{}", answer.text);
     // The place comes back with the answer.
     assert_eq!(anonymous.get("/ready").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_build_that_is_kept_without_its_caller_keeps_its_place() {
+    let kiln = signed().set("max_inflight", "1").set("KILN_OPENFAAS__ON_DISCONNECT", "keep");
+    let kiln = kiln.set("KILN_LIMITS__STREAMS", "2").start().await;
+    let (anonymous, client) = (kiln.anonymous(), kiln.client(USER));
+    let waiting = tokio::spawn(request(&anonymous, &lasting()).send());
+    let id = in_its_step(&client).await;
+    let follow = client.request(Method::GET, &format!("/v1/builds/{id}/log?follow=true"));
+    let follower = follow.send().await.unwrap();
+    let status = async || post(&anonymous, &Archive::of(COPIES)).await.status.as_u16();
+    assert_eq!(status().await, 503, "caller and follower are here");
+    waiting.abort();
+    assert!(waiting.await.is_err(), "the connection is gone");
+    assert_eq!(until(|| async { Some(status().await).filter(|status| *status != 503) }).await, 429);
+    drop(follower);
+    assert_eq!(client.post(&format!("/v1/builds/{id}/cancel"), &json!({})).await.status, 202);
+    client.ended(&id).await;
+    until(|| async { (status().await == 200).then_some(()) }).await;
 }
 
 /// The lines of a streamed answer, and when each came.

@@ -19,7 +19,12 @@ pub(crate) fn lasting() -> Archive {
 
 /// An archive whose step begins and then takes so many seconds.
 pub(crate) fn taking(seconds: u8) -> Archive {
-    Archive::of(&format!("FROM {}\nRUN echo begun {}; sleep {seconds}\n", base("waiting"), Uuid::new_v4()))
+    Archive::of(&lasting_dockerfile(seconds))
+}
+
+/// A step that begins and then takes so many seconds.
+pub(crate) fn lasting_dockerfile(seconds: u8) -> String {
+    format!("FROM {}\nRUN echo begun {}; sleep {seconds}\n", base("waiting"), Uuid::new_v4())
 }
 
 /// Waits until the step of [`taking`] runs; gives the build's id.

@@ -11,7 +11,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Archive, KEY, PATIENCE, USER, archive, signed, unsigned};
+use crate::{
+    Archive, KEY, PATIENCE, USER, archive,
+    endings::{in_its_step, lasting_dockerfile},
+    signed, unsigned,
+};
 
 const COPIES: &str = "FROM scratch\nCOPY hello /hello\n";
 const KEY_ID: &str = "x-kiln-key-id";
@@ -305,4 +309,20 @@ async fn with_no_default_key_a_request_has_to_name_its_tenant() {
     assert_eq!(post(&client, "other", "another key", &archive).await.status, 400);
     assert_eq!(client.send(client.request(Method::GET, "/v1/builds")).await.status, 401);
     assert_eq!(kiln.client(USER).get("/v1/builds").await.status, 200);
+}
+
+#[tokio::test]
+async fn no_tenant_takes_the_last_place_of_max_inflight() {
+    let kiln = launch().set("max_inflight", "2").start().await;
+    let client = kiln.anonymous();
+    let lasting = Archive::at("acme/fn", &lasting_dockerfile(60));
+    let waiting = tokio::spawn(by(&client, &lasting, "acme's new key").header(KEY_ID, "acme").send());
+    in_its_step(&kiln.client("acme")).await;
+    let crowded = post(&client, "acme", "acme's new key", &Archive::at("acme/fn", COPIES)).await;
+    let text = "Concurrent request limit exceeded. Max concurrent requests: 1\n";
+    assert_eq!((crowded.status.as_u16(), crowded.text.as_str()), (429, text));
+    assert_eq!(client.get("/ready").await.status, 200, "others have a place");
+    let answer = post(&client, "other", "another key", &Archive::at("second/fn", COPIES)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    waiting.abort();
 }

@@ -1,6 +1,7 @@
 //! Builds whose callers wait: they end with the process that holds their contexts, and as a rule with the connection.
 
 use std::{
+    any::Any,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -17,9 +18,20 @@ use crate::{
     recipes::Context,
 };
 
-/// The contexts of attached builds.
+/// The contexts of attached builds that haven't ended.
 #[derive(Debug, Default)]
-pub(super) struct Contexts(Mutex<HashMap<BuildId, Arc<Context>>>);
+pub(super) struct Contexts(Mutex<HashMap<BuildId, Kept>>);
+
+/// What is kept for an attached build until it ends, whether or not its caller still waits.
+#[derive(Debug)]
+struct Kept {
+    context: Arc<Context>,
+    /// What its caller took for it: a place, as a rule.
+    _held: Held,
+}
+
+/// Given back by being dropped.
+pub type Held = Box<dyn Any + Send>;
 
 /// A build whose caller waits by holding this.
 #[derive(Debug)]
@@ -43,15 +55,15 @@ pub(super) fn interrupted() -> Failure {
 impl Contexts {
     /// The context of a build, as long as it hasn't ended.
     pub(super) fn get(&self, id: BuildId) -> Option<Arc<Context>> {
-        self.lock().get(&id).cloned()
+        self.lock().get(&id).map(|kept| Arc::clone(&kept.context))
     }
 
-    /// Nobody asks for the context any more.
+    /// Nobody asks for the context any more, and what was taken for it is given back.
     pub(super) fn release(&self, id: BuildId) {
         self.lock().remove(&id);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<BuildId, Arc<Context>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<BuildId, Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -60,7 +72,7 @@ impl Contexts {
 
 impl Builds {
     /// Accepts a build for a caller who waits. It is in the ledger as others are, for those who ask for
-    /// its state and log; after a crash it ends as interrupted.
+    /// its state and log; after a crash it ends as interrupted. What is `held` is dropped at its end.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -69,9 +81,10 @@ impl Builds {
         submission: Submission,
         context: Context,
         on_disconnect: OnDisconnect,
+        held: Held,
     ) -> Result<Attached, Refused> {
         // A caller who goes away meanwhile leaves the task's result unread, which drops it.
-        let attached = tokio::spawn(self.clone().attach_now(submission, context, on_disconnect)).await;
+        let attached = tokio::spawn(self.clone().attach_now(submission, context, on_disconnect, held)).await;
         attached.map_err(|_| LedgerError::Closed)?
     }
 
@@ -80,13 +93,14 @@ impl Builds {
         mut submission: Submission,
         context: Context,
         on_disconnect: OnDisconnect,
+        held: Held,
     ) -> Result<Attached, Refused> {
         submission.request.attached = true;
         let (origin, id) = (submission.origin, BuildId::new());
         let owner = submission.target.owner().clone();
         let (build, place) = self.admit(submission, id)?;
         // Before the build can have its turn.
-        self.0.contexts.lock().insert(id, Arc::new(context));
+        self.0.contexts.lock().insert(id, Kept { context: Arc::new(context), _held: held });
         // Until it is recorded nobody's word counts that it is to go on.
         let cancel = OnDisconnect::Cancel;
         let mut attached = Attached { builds: self.clone(), owner, id, origin, on_disconnect: cancel, ended: false };

@@ -38,8 +38,8 @@ use crate::{
 
 pub use accept::{Receipt, Refused, Submission};
 pub use again::NoRetry;
-pub use attached::Attached;
 use attached::Contexts;
+pub use attached::{Attached, Held};
 pub use attempt::Materials;
 pub use engine::watch_engine;
 pub use page::Page;

@@ -1,6 +1,6 @@
 //! `POST /build`: the body to disk, proved; then read, built, and answered when the build has ended.
 
-use std::{hash::Hash, time::Instant};
+use std::time::Instant;
 
 use axum::{
     Extension,
@@ -17,7 +17,7 @@ use tower::BoxError;
 use super::{
     OpenFaas, answer,
     dialect::{Dialect, Fault},
-    in_flight::Crowded,
+    in_flight::{Crowded, InFlight},
     ndjson,
     proof::Unproved,
     request,
@@ -33,13 +33,10 @@ use crate::{
 struct Received {
     spooled: Spooled,
     identity: Identity,
-    places: Places,
-}
-
-/// What its request holds until the answer is sent.
-struct Places {
-    in_flight: Option<Place>,
-    of_owner: Option<Place<UserName>>,
+    /// What the build holds until it ends.
+    in_flight: InFlight,
+    /// What its request holds until the answer is sent.
+    waiting: Option<Place<UserName>>,
 }
 
 /// A body on its way: one that its sender breaks off, or lets wait, is a failed attempt to prove whose
@@ -60,8 +57,12 @@ pub(super) async fn build(
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     match receive(&door, origin, &head, body).await {
-        Ok(Received { spooled, identity, places }) => {
-            places.until_sent(built(&door, origin, &head, spooled, &identity, begun).await)
+        Ok(Received { spooled, identity, in_flight, waiting }) => {
+            let answer = built(&door, origin, &head, spooled, &identity, in_flight, begun).await;
+            match waiting {
+                Some(place) => place.until_sent(answer).map(Body::new),
+                None => answer,
+            }
         }
         Err(Refusal::Fault(fault)) => Dialect::of_signature(&head.headers).unwrap_or_default().fault(&fault),
         Err(Refusal::Crowded(crowded)) => crowded.answer(),
@@ -75,6 +76,7 @@ async fn built(
     head: &Parts,
     spooled: Spooled,
     identity: &Identity,
+    in_flight: InFlight,
     begun: Instant,
 ) -> Response {
     let signed = Dialect::of_signature(&head.headers);
@@ -94,7 +96,8 @@ async fn built(
         Err(fault) => return unbuildable(dialect, lines(dialect), &fault),
     };
     // From here on the build goes with this future, which the server drops when the caller goes.
-    let mut attached = match door.builds.attach(request.submission, request.context, door.on_disconnect).await {
+    let held = Box::new(in_flight);
+    let mut attached = match door.builds.attach(request.submission, request.context, door.on_disconnect, held).await {
         Ok(attached) => attached,
         Err(error) => return dialect.fault(&refused(&error)),
     };
@@ -159,36 +162,21 @@ async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> R
     rates
         .admit(identity.user(), Some(origin))
         .map_err(|exceeded| Fault::busy(StatusCode::TOO_MANY_REQUESTS, exceeded.to_string(), exceeded.retry_after()))?;
-    let places = Places::take(door, &identity)?;
+    let waiting = place_to_wait(door, &identity)?;
+    let in_flight = door.in_flight.take(identity.user())?;
     if let Some(signature) = &signature {
         door.proof.admit(&identity, signature).map_err(unproved)?;
     }
-    Ok(Received { spooled, identity, places })
+    Ok(Received { spooled, identity, in_flight, waiting })
 }
 
-impl Places {
-    fn take(door: &OpenFaas, identity: &Identity) -> Result<Self, Refusal> {
-        let full = || Fault::busy(StatusCode::TOO_MANY_REQUESTS, Full::Owner.to_string(), PLACES_AFTER);
-        let owner = &door.admission.at_once(Class::Archive).owner;
-        // Who is alone at this door has all of its places.
-        let of_owner = match door.proof.alone() {
-            true => None,
-            false => Some(owner.take(identity.user().clone()).ok_or_else(full)?),
-        };
-        Ok(Self { in_flight: door.in_flight.take()?, of_owner })
+/// A place among those of its owner who wait. Who is alone at this door has all of its places.
+fn place_to_wait(door: &OpenFaas, identity: &Identity) -> Result<Option<Place<UserName>>, Fault> {
+    if door.proof.alone() {
+        return Ok(None);
     }
-
-    fn until_sent(self, answer: Response) -> Response {
-        held(self.of_owner, held(self.in_flight, answer))
-    }
-}
-
-/// The answer, at whose end the place is given back.
-fn held<K: Eq + Hash + Clone + Unpin + Send + 'static>(place: Option<Place<K>>, answer: Response) -> Response {
-    match place {
-        Some(place) => place.until_sent(answer).map(Body::new),
-        None => answer,
-    }
+    let full = || Fault::busy(StatusCode::TOO_MANY_REQUESTS, Full::Owner.to_string(), PLACES_AFTER);
+    door.admission.at_once(Class::Archive).owner.take(identity.user().clone()).map(Some).ok_or_else(full)
 }
 
 impl Arriving<'_> {

@@ -1,4 +1,4 @@
-//! `openfaas.max_inflight`: so many requests with a build at once, the next one refused as by the real builder.
+//! `openfaas.max_inflight`: so many builds of this door at once, the next one refused as by the real builder.
 
 use axum::{
     extract::{Request, State},
@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use kiln_auth::{Place, Places};
+use kiln_auth::{Place, Places, UserName};
 
 use super::dialect::{Dialect, Fault};
 use crate::rescue::retry_after;
@@ -14,14 +14,22 @@ use crate::rescue::retry_after;
 /// When to try again, in seconds: about what a small build takes.
 const AFTER: u64 = 10;
 
-/// Places for requests, if they are counted at all.
+/// Places for builds, if they are counted at all.
 #[derive(Clone, Debug)]
 pub struct InFlightBound(Option<Counted>);
 
 #[derive(Clone, Debug)]
 struct Counted {
     most: usize,
-    places: Places,
+    all: Places,
+    most_of_one: usize,
+    of_one: Places<UserName>,
+}
+
+/// A build's place; given back by being dropped.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    _places: Option<(Place, Place<UserName>)>,
 }
 
 /// All places are taken.
@@ -31,24 +39,29 @@ pub(super) struct Crowded {
 }
 
 impl InFlightBound {
-    /// So many at once; 0 is any number.
+    /// So many at once; 0 is any number. Where several callers are told apart, none of them takes the
+    /// last place.
     #[must_use]
-    pub fn of(most: usize) -> Self {
-        Self((most > 0).then(|| Counted { most, places: Places::new(most) }))
+    pub fn of(most: usize, several: bool) -> Self {
+        let most_of_one = if several { most.saturating_sub(1).max(1) } else { most };
+        let counted = || Counted { most, all: Places::new(most), most_of_one, of_one: Places::new(most_of_one) };
+        Self((most > 0).then(counted))
     }
 
     /// Whether there is a place, which somebody else may take before.
     pub(super) fn look(&self) -> Result<(), Crowded> {
         match &self.0 {
-            Some(Counted { most, places }) if places.left(&()) == 0 => Err(Crowded { most: *most }),
+            Some(Counted { most, all, .. }) if all.left(&()) == 0 => Err(Crowded { most: *most }),
             _ => Ok(()),
         }
     }
 
-    /// Takes a place where they are counted.
-    pub(super) fn take(&self) -> Result<Option<Place>, Crowded> {
-        let Some(Counted { most, places }) = &self.0 else { return Ok(None) };
-        places.take(()).map(Some).ok_or(Crowded { most: *most })
+    /// Takes a place for a build of this user's, where they are counted.
+    pub(super) fn take(&self, user: &UserName) -> Result<InFlight, Crowded> {
+        let Some(Counted { most, all, most_of_one, of_one }) = &self.0 else { return Ok(InFlight { _places: None }) };
+        let of_one = of_one.take(user.clone()).ok_or(Crowded { most: *most_of_one })?;
+        let place = all.take(()).ok_or(Crowded { most: *most })?;
+        Ok(InFlight { _places: Some((place, of_one)) })
     }
 }
 

@@ -63,7 +63,7 @@ pub struct OpenFaas {
     pub build_secrets: Option<Arc<Path>>,
     /// Who may sign.
     pub proof: Arc<Proof>,
-    /// How many requests with a build at once.
+    /// How many builds at once.
     pub in_flight: InFlightBound,
     /// What becomes of a build whose caller hangs up.
     pub on_disconnect: OnDisconnect,
