@@ -75,6 +75,8 @@ async fn a_sender_sees_why_their_body_isnt_wanted() {
         assert_eq!((code, seen, sent), (Some(0), status, 0), "who asks first sends nothing");
         let (code, seen, _) = curl(&kiln, &file, &["-H", "Expect:"]);
         assert_eq!((code, seen), (Some(0), status));
+        let (code, seen, _) = curl(&kiln, &file, &["--http2-prior-knowledge"]);
+        assert_eq!((code, seen), (Some(0), status), "by HTTP/2");
         let answer = writes_first(&kiln, LENGTH);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }

@@ -1,7 +1,8 @@
 //! The tower layer that reads on when a body isn't wanted, so that its sender sees why.
 //!
 //! A connection that is closed while bytes come in is reset, and a reset overtakes the answer: many
-//! clients write their whole body before they read, and would see a broken pipe alone.
+//! clients write their whole body before they read, and would see a broken pipe alone. HTTP/2 resets
+//! one stream, whose sender may take even that for a failure and drop the answer that it has.
 
 use std::{
     pin::Pin,
@@ -11,7 +12,7 @@ use std::{
 
 use axum::{body::Body, extract::Request};
 use bytes::Bytes;
-use http::{Version, header};
+use http::header;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::{runtime::Handle, time::timeout};
@@ -53,8 +54,7 @@ impl<S: Service<Request>> Service<Request> for Linger<S> {
     }
 
     fn call(&mut self, request: Request) -> S::Future {
-        // HTTP/2 tells a sender to stop, on its stream alone.
-        if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
+        if request.body().is_end_stream() {
             return self.inner.call(request);
         }
         let comes = !request.headers().contains_key(header::EXPECT);
