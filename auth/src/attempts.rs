@@ -4,12 +4,13 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
+    time::Duration,
 };
 
+use moka::sync::Cache;
+
 use crate::{
-    Origin,
-    address::network,
-    audit,
+    Origin, audit,
     rate::{Bucket, Exceeded, PerKey, Rate},
 };
 
@@ -19,9 +20,14 @@ use crate::{
 /// about which the provider can't say: questions without an answer cost it most. That somebody shows
 /// none isn't: it costs no question and can't be a guess.
 pub struct Attempts {
-    failures: PerKey<IpAddr>,
+    failures: PerKey<(IpAddr, Option<Arc<str>>)>,
+    proved: Cache<(IpAddr, Arc<str>), ()>,
     lines: Arc<Bucket>,
 }
+
+/// For how long a name is remembered at an address, and how many are.
+const PROVED_FOR: Duration = Duration::from_secs(600);
+const PROVED_AT_MOST: u64 = 16 * 1024;
 
 /// Lines about failures, from all addresses together: a flood that comes from everywhere mustn't fill
 /// the log either. One address alone meets its own bound first.
@@ -38,7 +44,8 @@ impl Attempts {
     /// Lets each address fail so often.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self { failures: PerKey::new("failures", rate), lines: Arc::new(Bucket::new("lines", LINES)) }
+        let proved = Cache::builder().max_capacity(PROVED_AT_MOST).time_to_live(PROVED_FOR).build();
+        Self { failures: PerKey::new("failures", rate), proved, lines: Arc::new(Bucket::new("lines", LINES)) }
     }
 
     /// Another rate from now on; one that differs forgives what has failed.
@@ -49,8 +56,27 @@ impl Attempts {
     /// The caller at this place. Those of nowhere are one caller.
     #[must_use]
     pub fn of(&self, origin: Option<Origin>) -> Caller {
-        let address = origin.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |origin| origin.from);
-        Caller { origin, failures: self.failures.bucket(network(address)), lines: Arc::clone(&self.lines) }
+        self.caller(origin, None)
+    }
+
+    /// The caller at this place who says that they are `name`, for a door whose callers do so before they
+    /// prove it. Where somebody of that name has proved it lately, the failures of others at the same
+    /// address, a proxy perhaps, aren't theirs.
+    #[must_use]
+    pub fn of_named(&self, origin: Origin, name: &str) -> Caller {
+        let name = Arc::from(name);
+        let known = self.proved.contains_key(&(origin.network(), Arc::clone(&name)));
+        self.caller(Some(origin), known.then_some(name))
+    }
+
+    /// Notes that the caller at this place has proved to be `name`.
+    pub fn proved(&self, origin: Origin, name: &str) {
+        self.proved.insert((origin.network(), Arc::from(name)), ());
+    }
+
+    fn caller(&self, origin: Option<Origin>, name: Option<Arc<str>>) -> Caller {
+        let address = origin.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Origin::network);
+        Caller { origin, failures: self.failures.bucket((address, name)), lines: Arc::clone(&self.lines) }
     }
 }
 

@@ -139,16 +139,23 @@ impl Keyring {
         default.chain(self.tenants.iter().map(|(name, signer)| (Some(name.as_str()), signer)))
     }
 
-    /// Who may have signed a request that was sent to `host` (with or without a port) and has this
-    /// `X-Kiln-Key-Id`. The host name goes before: it is all that faas-cli lets its user choose.
+    /// Who may have signed a request of the tenant of this name.
     ///
     /// # Errors
-    /// When it names somebody who isn't here, or nobody and there is no default.
-    pub fn signers(&self, host: Option<&str>, key_id: Option<&str>) -> Result<&[Signer], UnknownTenant> {
-        let Some(name) = host.and_then(|host| self.tenant_of(host)).or_else(|| key_id.map(str::to_owned)) else {
+    /// When nobody here has it, or there is none and no default.
+    pub fn signers(&self, name: Option<&str>) -> Result<&[Signer], UnknownTenant> {
+        let Some(name) = name else {
             return if self.default.is_empty() { Err(UnknownTenant) } else { Ok(&self.default) };
         };
-        self.tenants.get(&name).map(std::slice::from_ref).ok_or(UnknownTenant)
+        self.tenants.get(name).map(std::slice::from_ref).ok_or(UnknownTenant)
+    }
+
+    /// The name that a request gives itself which was sent to `host` (with or without a port) and has
+    /// this `X-Kiln-Key-Id`; nobody need have it. The host name goes before: it is all that faas-cli lets
+    /// its user choose.
+    #[must_use]
+    pub fn named(&self, host: Option<&str>, key_id: Option<&str>) -> Option<String> {
+        host.and_then(|host| self.tenant_of(host)).or_else(|| key_id.map(str::to_owned))
     }
 
     fn tenant_of(&self, host: &str) -> Option<String> {

@@ -142,6 +142,26 @@ async fn nobody_learns_from_a_refusal_who_is_here() {
     assert!(said[0][0].1.contains("invalid encodedHash") && said[0][1].1.contains("invalid message digest or secret"));
 }
 
+#[tokio::test]
+async fn a_neighbours_bad_signatures_hold_off_nobody_who_signs_well_from_the_same_address() {
+    let kiln = launch().set("KILN_LIMITS__RATES__FAILURES", "{ per_minute = 1, burst = 2 }").start().await;
+    let client = kiln.anonymous();
+    let archive = Archive::raw(b"x".to_vec());
+    let status = async |tenant: &str, key: &str| post(&client, tenant, key, &archive).await.status.as_u16();
+    assert_eq!(status("acme", "acme's old key").await, 400, "proved, and no archive");
+    for _ in 0..2 {
+        assert_eq!(status("nobody", "no key of anybody's").await, 401);
+    }
+    for tenant in ["nobody", "other"] {
+        assert_eq!(status(tenant, "another key").await, 429, "{tenant} has proved nothing here");
+    }
+    assert_eq!(status("acme", "acme's old key").await, 400);
+    // Whoever says that they are acme is bounded, too.
+    for refused in [401, 401, 429] {
+        assert_eq!(status("acme", "no key of anybody's").await, refused);
+    }
+}
+
 /// What `X-Kiln-Signature` is for this archive now.
 fn timed(archive: &Archive, key: &str) -> String {
     let time = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();

@@ -123,7 +123,9 @@ async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> R
     }
     // Looked at before the body and taken behind it, so that who proves nothing takes none.
     door.in_flight.look()?;
-    let caller = door.admission.attempts.of(Some(origin));
+    let named = door.proof.named(&head.uri, &head.headers);
+    let name = named.as_deref().unwrap_or_default();
+    let caller = door.admission.attempts.of_named(origin, name);
     caller.may_try().map_err(|exceeded| {
         let text = "too many bad signatures; try again later";
         Fault::busy(StatusCode::TOO_MANY_REQUESTS, text, exceeded.retry_after())
@@ -140,7 +142,7 @@ async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> R
     }
     let mut bytes = door.admission.unproved.begin(origin, announced).map_err(too_much)?;
     let unproved = |error: Unproved| error.fault(&caller);
-    let check = door.proof.begin(&head.uri, &head.headers).await.map_err(unproved)?;
+    let check = door.proof.begin(named.as_deref(), &head.headers).await.map_err(unproved)?;
     let (signature, verifier) = check.unzip();
     let body = paced(body.into_data_stream()).map(|chunk| {
         let chunk = chunk?;
@@ -157,6 +159,9 @@ async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> R
         }
         error => unreceived(&error),
     })?;
+    if signature.is_some() {
+        door.admission.attempts.proved(origin, name);
+    }
     let identity = door.proof.end(signer);
     let rates = door.admission.rates(Class::Archive);
     rates

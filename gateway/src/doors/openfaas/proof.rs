@@ -178,10 +178,19 @@ impl Proof {
         self.alone
     }
 
-    /// Begins to check a body; `None` where nobody signs.
+    /// The tenant that a request says it is of.
+    pub(super) fn named(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+        // A request by HTTP/2 has its host in its target.
+        let host = uri.host().or_else(|| headers.get(header::HOST)?.to_str().ok());
+        // One that isn't text is nobody's; left out, it would be the default signer's.
+        let key_id = headers.get(KEY_ID).map(|id| id.to_str().unwrap_or_default());
+        self.keyring.as_ref()?.named(host, key_id)
+    }
+
+    /// Begins to check a body of the tenant of this name; `None` where nobody signs.
     pub(super) async fn begin(
         &self,
-        uri: &Uri,
+        name: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Option<(Signature, Verifier)>, Unproved> {
         let Some(keyring) = &self.keyring else { return Ok(None) };
@@ -190,11 +199,7 @@ impl Proof {
         if self.timed && signature.header() != SignatureHeader::Kiln {
             return Err(Unproved::Untimed(signature.header()));
         }
-        // A request by HTTP/2 has its host in its target.
-        let host = uri.host().or_else(|| headers.get(header::HOST)?.to_str().ok());
-        // One that isn't text is nobody's; left out, it would be the default signer's.
-        let key_id = headers.get(KEY_ID).map(|id| id.to_str().unwrap_or_default());
-        let signers = keyring.signers(host, key_id)?.to_vec();
+        let signers = keyring.signers(name)?.to_vec();
         let keys = tokio::task::spawn_blocking(move || Keys::read(&signers)).await;
         let keys = keys.map_err(|_| Unproved::Stopping)?.map_err(|error| self.keyless(error))?;
         let verifier = keys.verifier(&signature);
