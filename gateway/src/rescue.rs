@@ -12,7 +12,7 @@ use tower::{BoxError, timeout::error::Elapsed};
 use crate::{
     admission::BodyLate,
     builds::{QueueFull, Refused},
-    doors::{Door, openfaas, openserverless},
+    doors::{Door, openfaas, openserverless, page},
 };
 
 /// When to try again what the gateway was too busy for, in seconds.
@@ -50,6 +50,7 @@ pub(crate) fn in_dialect(door: Door, status: StatusCode, title: &str) -> Respons
     match door {
         Door::OpenServerless => openserverless::error(status, title),
         Door::OpenFaas => openfaas::error(status, title),
+        Door::Page => page::error(status, title),
         Door::Native | Door::Plain => problem(status, title),
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         native::Native,
         openfaas::{InFlightBound, OpenFaas, Proof},
         openserverless::{Catalog, OpenServerless},
+        page::{Page, Sessions},
         probes,
     },
     identities,
@@ -82,7 +83,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         trust,
         seal: seal.clone(),
     };
-    let builds = Builds::new(ledger, logs, queue, seal, metrics.clone());
+    let builds = Builds::new(ledger, logs, queue, seal.clone(), metrics.clone());
     let recovered = recover(&builds).await.map_err(failed("recovery"))?;
 
     let draining = CancellationToken::new();
@@ -99,11 +100,16 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     };
     let admission = Admission::new(&config.limits);
     let openfaas = openfaas(&config, &builds, &process, &admission, &callers)?;
+    let page = config.page.enabled.then(|| Page {
+        builds: builds.clone(),
+        registry: Arc::clone(&process),
+        sessions: Sessions::new(seal, config.page.session),
+    });
     let native = Native { builds: builds.clone(), registry: process, sizes };
     // Before it serves: whoever sees it do so may send the signal.
     let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
     let guard = Guard::new(callers.provider, admission.clone());
-    let router = stack::public(&door, openfaas.as_ref(), &native, &guard, metrics.clone());
+    let router = stack::public(&door, openfaas.as_ref(), &native, page.as_ref(), &guard, metrics.clone());
     tracing::info!(listen = %address(&public), admin = %address(&admin), recovered, "kiln serves");
     let reloaded = admission.clone();
     tasks.spawn(reload.run(move |limits| reloaded.apply(limits), draining.clone()));

@@ -27,6 +27,7 @@ use crate::{
         native::{self, Native},
         openfaas::{self, OpenFaas},
         openserverless::{self, OpenServerless},
+        page::{self, Page, Sessions},
         probes,
     },
     metrics::Metrics,
@@ -115,15 +116,19 @@ pub fn public(
     openserverless: &OpenServerless,
     openfaas: Option<&OpenFaas>,
     native: &Native,
+    page: Option<&Page>,
     guard: &Guard,
     metrics: Metrics,
 ) -> Router {
     let openfaas = openfaas.map_or_else(Router::new, |door| openfaas::routes(door, guard));
+    let sessions = page.map(|page| page.sessions.clone());
+    let page = page.map_or_else(Router::new, |page| page::routes(page, guard));
     let admission = guard.admission.clone();
     Router::new()
         .merge(openfaas)
         .merge(openserverless::routes(openserverless, guard))
         .merge(native::routes(native, guard))
+        .merge(page)
         .merge(probes::routes(native.builds.clone()))
         .fallback(unknown_path)
         .layer(
@@ -141,6 +146,8 @@ pub fn public(
                 // Before whatever may fail, so that errors are answered in the right dialect, and lines
                 // say where from.
                 .map_request(move |request| arrive(&admission, request))
+                // Where the page's cookie counts it becomes a credential here, and below there are no cookies.
+                .map_request(move |request| sign_in(sessions.as_ref(), request))
                 .layer(around(Door::noted, move |door, answer| count(&metrics, door, answer)))
                 // A bug in a handler costs one request, not the connection.
                 .layer(around(Door::noted, survive))
@@ -166,13 +173,24 @@ fn without_odd_id<B>(mut request: http::Request<B>) -> http::Request<B> {
 
 /// Notes the door, and where the request comes from.
 fn arrive(admission: &Admission, mut request: Request) -> Request {
-    let door = Door::of(request.uri());
+    let door = Door::of(&request);
     // Nobody's address, should a listener ever not say: those callers share one.
     let peer = request.extensions().get().copied().unwrap_or(Peer(Ipv4Addr::UNSPECIFIED.into()));
     let from = admission.address(peer.0, request.headers());
     request.extensions_mut().insert(door);
     request.extensions_mut().insert(Origin { from, door: door.as_str() });
     request
+}
+
+/// Has the page's session stand for the credential that it was begun with.
+fn sign_in(sessions: Option<&Sessions>, mut request: Request) -> Request {
+    match sessions {
+        Some(sessions) => sessions.take_up(Door::noted(&request), request),
+        None => {
+            request.headers_mut().remove(header::COOKIE);
+            request
+        }
+    }
 }
 
 /// Counts the answer.
@@ -203,9 +221,10 @@ impl From<Infallible> for Panicked {
 }
 
 async fn unknown_path(request: Request) -> Response {
-    match Door::of(request.uri()) {
+    match Door::of(&request) {
         Door::OpenServerless => openserverless::not_found(),
         Door::Native => rescue::problem(StatusCode::NOT_FOUND, "no such resource"),
+        Door::Page => page::error(StatusCode::NOT_FOUND, "There is no such page."),
         Door::OpenFaas | Door::Plain => (StatusCode::NOT_FOUND, "not found\n").into_response(),
     }
 }
@@ -250,8 +269,12 @@ mod tests {
         async fn broken() -> Response {
             panic!("a bug")
         }
-        for (path, kind) in [("/v1/x", "application/problem+json"), ("/system/x", "application/json")] {
-            let door = Door::of(&path.parse().unwrap());
+        for (path, kind) in [
+            ("/v1/x", "application/problem+json"),
+            ("/system/x", "application/json"),
+            ("/builds/x", "text/html; charset=utf-8"),
+        ] {
+            let door = Door::of(&Request::builder().uri(path).body(()).unwrap());
             let survives = ServiceBuilder::new().layer(around(Door::noted, survive)).map_future(caught);
             let router = Router::new().route(path, get(broken)).layer(survives);
             let request = Request::builder().uri(path).extension(door).body(body::Body::empty()).unwrap();

@@ -10,6 +10,7 @@ mod identity;
 mod kubernetes;
 mod limits;
 mod openfaas;
+mod page;
 mod reload;
 mod sources;
 mod time;
@@ -28,6 +29,7 @@ pub use identity::{CouchDb, Identity, Jwt, OpenWhisk};
 pub use kubernetes::Kubernetes;
 pub use limits::{Limits, Rates};
 pub use openfaas::{OnDisconnect, OpenFaas, Tenant};
+pub use page::Page;
 pub use reload::{Reload, Source};
 pub use sources::{AddHost, Frontend, InvalidSource, Sources};
 
@@ -69,6 +71,8 @@ pub struct Config {
     pub openserverless: OpenServerless,
     /// The OpenFaaS door.
     pub openfaas: OpenFaas,
+    /// The page for people.
+    pub page: Page,
     /// Where all this was read.
     #[serde(skip)]
     pub source: Source,
@@ -182,6 +186,7 @@ impl Default for Config {
             limits: Limits::default(),
             openserverless: OpenServerless::default(),
             openfaas: OpenFaas::default(),
+            page: Page::default(),
             source: Source::default(),
             opened: Vec::new(),
         }

@@ -5,9 +5,10 @@ pub mod native;
 pub mod openfaas;
 pub mod openserverless;
 mod oversight;
+pub mod page;
 pub mod probes;
 
-use http::Uri;
+use http::{Method, Request};
 
 /// The door that a path belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -18,21 +19,26 @@ pub enum Door {
     OpenFaas,
     /// Kiln's own API.
     Native,
+    /// The page for people.
+    Page,
     /// Probes, and paths that no door knows.
     Plain,
 }
 
 impl Door {
-    /// Decides by the path alone, so that errors of any layer can speak the right dialect.
+    /// Decides by the path, and at the root by the method, so that errors of any layer can speak the right dialect.
     #[must_use]
-    pub fn of(uri: &Uri) -> Self {
-        let path = uri.path();
+    pub fn of<B>(request: &Request<B>) -> Self {
+        let path = request.uri().path();
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let below =
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if below("/system") || below("/api/v1/build") {
             Self::OpenServerless
         } else if below("/v1") {
             Self::Native
+        } else if page::has(request.uri(), reads) {
+            Self::Page
         } else if openfaas::PATHS.contains(&path) {
             Self::OpenFaas
         } else {
@@ -42,7 +48,7 @@ impl Door {
 
     /// The one that was noted when the request arrived.
     #[must_use]
-    pub fn noted<B>(request: &http::Request<B>) -> Self {
+    pub fn noted<B>(request: &Request<B>) -> Self {
         request.extensions().get().copied().unwrap_or(Self::Plain)
     }
 
@@ -53,6 +59,7 @@ impl Door {
             Self::OpenServerless => "openserverless",
             Self::OpenFaas => "openfaas",
             Self::Native => "native",
+            Self::Page => "page",
             Self::Plain => "plain",
         }
     }

@@ -57,10 +57,15 @@ pub(super) async fn log(
     Ok(if accept.contains(NDJSON) {
         pieces(NDJSON, lines(reader))
     } else if accept.contains(TEXT) {
-        pieces("text/plain; charset=utf-8", texts(reader))
+        as_text(reader)
     } else {
         Sse::new(events(reader)).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
     })
+}
+
+/// The log as it would be read.
+pub(in crate::doors) fn as_text(reader: Reader) -> Response {
+    pieces("text/plain; charset=utf-8", texts(reader))
 }
 
 fn seen(headers: &HeaderMap) -> Result<Option<u64>, Fault> {

@@ -5,7 +5,7 @@ mod build;
 mod create;
 mod fault;
 mod list;
-mod log;
+pub(super) mod log;
 mod view;
 
 use std::sync::Arc;

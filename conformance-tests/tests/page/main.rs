@@ -1,0 +1,37 @@
+//! The page, as it is fetched and as it is seen: over HTTP, and in a real browser, against the running program.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test panics where it fails")]
+
+mod answers;
+mod elsewhere;
+mod hostile;
+mod sessions;
+mod visitor;
+
+use kiln_conformance_tests::{Client, Engine, Kiln, Launch, kiln::base};
+use serde_json::json;
+use uuid::Uuid;
+
+const NO_ENGINE: &str = "unix:///nonexistent/engine.sock";
+
+/// A gateway with two users, and no engine: builds wait until they are cancelled.
+async fn idle() -> Kiln {
+    launch().set("KILN_ENGINE__BUILDKIT", NO_ENGINE).start().await
+}
+
+fn launch() -> Launch {
+    Launch::on(Engine::Buildkitd).user("devel").user("other")
+}
+
+/// A build that waits, and its id.
+async fn create(client: &Client, target: &str) -> String {
+    let answer = client.post("/v1/builds", &json!({ "source": "python", "target": target })).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+/// A build whose step runs this shell script, and makes a layer of its own.
+async fn run(client: &Client, target: &str, script: &str) -> String {
+    let script = format!("{script}\n# {}\n", Uuid::new_v4());
+    client.start(&base("waiting"), target, "python", Some(&script)).await
+}
