@@ -35,7 +35,7 @@ impl Door {
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if below("/system") || below("/api/v1/build") {
             Self::OpenServerless
-        } else if below("/v1") {
+        } else if below("/v1") || path == native::DOCUMENT {
             Self::Native
         } else if page::has(request.uri(), reads) {
             Self::Page

@@ -5,14 +5,16 @@ use kiln_auth::{Scope, ScopedTarget, Target, UserName};
 use kiln_backends::{BuildId, Failure};
 use serde::{Deserialize, Serialize};
 use sqlx::{Row as _, sqlite::SqliteRow};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::LedgerError;
 use crate::builds::Request;
 
 /// Where a build is on its way. The last three are for ever.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = BuildState)]
 pub enum State {
     /// Accepted, and waiting for its turn.
     Queued,

@@ -5,11 +5,12 @@ pub mod dockerfile;
 pub mod extend;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use context::Context;
 
 /// The runtimes whose images can be extended.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Python: `requirements.txt`.

@@ -10,6 +10,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, StatusCode, header};
 use kiln_auth::{Identity, Origin, Target};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{Native, fault::Fault, view::View};
 use crate::{
@@ -28,16 +29,34 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const KEY_AT_MOST: usize = 255;
 
 /// A build to be made. Without a file the base gets a new name only.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBuild {
+    /// The base image.
     source: String,
+    /// `user:tag` or `user/path:tag`.
     target: String,
+    /// What the file is.
     kind: Option<Kind>,
+    /// The requirements file, in base64.
     file: Option<String>,
+    /// A size class; the gateway's own unless told.
     size: Option<String>,
 }
 
+/// Takes a build. It is kept once this is answered.
+#[utoipa::path(
+    post, path = "/v1/builds", tag = "builds", operation_id = "create_build", request_body = NewBuild,
+    params(("Idempotency-Key" = Option<String>, Header, description = "makes a request that is sent twice one build")),
+    responses(
+        (status = 202, body = View<'_>, headers(("Location" = String, description = "the build"))),
+        (status = 200, description = "the build of an earlier request with this key", body = View<'_>),
+        (status = 400, description = "a field that can't be used"),
+        (status = 403, description = "the target isn't the caller's"),
+        (status = 415, description = "not JSON"),
+        (status = 422, description = "a field is missing or of another type, or the key was another request's"),
+    )
+)]
 pub(super) async fn create(
     State(native): State<Native>,
     Extension(identity): Extension<Identity>,

@@ -8,8 +8,8 @@ use axum::{
 use http::StatusCode;
 use jiff::Timestamp;
 use kiln_auth::{Identity, Origin, Target, UserName};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Native,
@@ -24,9 +24,11 @@ use crate::{
 /// The longest page.
 const PAGE_AT_MOST: u32 = 100;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
+    /// Whose; for operators.
     owner: Option<String>,
     /// States, with commas between them.
     state: Option<String>,
@@ -36,11 +38,31 @@ pub(super) struct ListParams {
     since: Option<Timestamp>,
     /// Accepted before this time.
     until: Option<Timestamp>,
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
     /// `next` of the page before.
     cursor: Option<String>,
 }
 
+/// A page of builds.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Builds)]
+struct Page<'b> {
+    builds: Vec<View<'b>>,
+    /// The `cursor` of the page after it, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// The caller's builds, the newest first.
+#[utoipa::path(
+    get, path = "/v1/builds", tag = "builds", operation_id = "list_builds", params(ListParams),
+    responses(
+        (status = 200, body = Page<'_>),
+        (status = 400, description = "a filter that can't be used"),
+        (status = 404, description = "no such owner"),
+    )
+)]
 pub(super) async fn list(
     State(Native { builds, .. }): State<Native>,
     Extension(identity): Extension<Identity>,
@@ -58,13 +80,8 @@ pub(super) async fn list(
     let page = builds.page(&owner, &filter, params.cursor.as_deref(), limit).await?;
     let page = page.ok_or_else(|| Fault::bad("cursor: not one of this list's; begin without it"))?;
     oversight::note("list", &identity, origin, &owner, None);
-    let shown: Vec<_> = page.builds.iter().map(View::of).collect();
-    let mut answer = json!({ "builds": shown });
-    // Only where there is one, as for those who knew no pages.
-    if let Some(next) = page.next {
-        answer["next"] = next.into();
-    }
-    Ok(Json(answer).into_response())
+    let shown = page.builds.iter().map(View::of).collect();
+    Ok(Json(Page { builds: shown, next: page.next }).into_response())
 }
 
 fn filter(params: &ListParams) -> Result<Filter, Fault> {

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
+use utoipa::IntoParams;
 
 use super::{
     Native,
@@ -32,16 +33,37 @@ const BEAT: &str = "{\"kind\":\"heartbeat\"}\n";
 const NDJSON: &str = "application/x-ndjson";
 const TEXT: &str = "text/plain";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LogParams {
+    /// Whether to go on as the build does, to its end.
     #[serde(default)]
     follow: bool,
+    /// The last record already seen.
     #[serde(default)]
     after: u64,
 }
 
+/// A build's log, in the form that `Accept` names.
+///
 /// `Last-Event-ID`, or `after`, is the last record already seen.
+#[utoipa::path(
+    get, path = "/v1/builds/{id}/log", tag = "builds", operation_id = "build_log",
+    params(
+        ("id" = uuid::Uuid, Path, description = "the build's"),
+        LogParams,
+        ("Last-Event-ID" = Option<u64>, Header, description = "goes before `after`"),
+    ),
+    responses(
+        (
+            status = 200,
+            content((String = "text/event-stream"), (String = "application/x-ndjson"), (String = "text/plain; charset=utf-8")),
+        ),
+        (status = 400, description = "no such place in a log"),
+        (status = 404, description = "no such build"),
+    )
+)]
 pub(super) async fn log(
     State(Native { builds, .. }): State<Native>,
     asked: Asked,

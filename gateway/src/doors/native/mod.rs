@@ -3,6 +3,7 @@
 mod asked;
 mod build;
 mod create;
+mod document;
 mod fault;
 mod list;
 pub(super) mod log;
@@ -10,15 +11,15 @@ mod view;
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json, Router,
-    response::{IntoResponse as _, Response},
-    routing::{get, post},
-};
+use axum::{Extension, Json, Router};
 use http::StatusCode;
 use kiln_auth::Identity;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::{ToSchema, openapi::OpenApi};
+use utoipa_axum::routes;
 
+pub use self::document::PATH as DOCUMENT;
+use self::document::Routes;
 use crate::{
     admission::Class, builds::Builds, config::Sizes, registry::ProcessRegistry, rescue::problem, stack::Guard,
 };
@@ -36,25 +37,41 @@ pub struct Native {
 
 /// The door's routes.
 pub fn routes(native: &Native, guard: &Guard) -> Router {
-    Router::new()
-        .route("/v1/whoami", guard.protect(Class::Read, get(whoami)))
-        .route("/v1/builds", guard.protect(Class::Submit, post(create::create)))
-        .route("/v1/builds", guard.protect(Class::Read, get(list::list)))
-        .route("/v1/builds/{id}", guard.protect(Class::Read, get(build::one)))
-        .route("/v1/builds/{id}/log", guard.protect(Class::Stream, get(log::log)))
-        .route("/v1/builds/{id}/wait", guard.protect(Class::Stream, get(build::wait)))
-        .route("/v1/builds/{id}/cancel", guard.protect(Class::Read, post(build::cancel)))
-        .route("/v1/builds/{id}/retry", guard.protect(Class::Submit, post(build::retry)))
-        .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
-        .with_state(native.clone())
+    described(guard).0.with_state(native.clone())
+}
+
+/// The door's routes, and the document of them. A new one is added here, and says what it is: see [`document`].
+fn described(guard: &Guard) -> (Router<Native>, OpenApi) {
+    let (router, document) = Routes::behind(guard)
+        .add(Class::Read, routes!(whoami))
+        .add(Class::Submit, routes!(create::create))
+        .add(Class::Read, routes!(list::list))
+        .add(Class::Read, routes!(build::one))
+        .add(Class::Stream, routes!(log::log))
+        .add(Class::Stream, routes!(build::wait))
+        .add(Class::Read, routes!(build::cancel))
+        .add(Class::Submit, routes!(build::retry))
+        .with_document();
+    let elsewhere = async || problem(StatusCode::METHOD_NOT_ALLOWED, "no such method here");
+    (router.method_not_allowed_fallback(elsewhere), document)
 }
 
 /// Who the caller is to Kiln.
-async fn whoami(Extension(identity): Extension<Identity>) -> Response {
-    Json(json!({
-        "user": identity.user().as_str(),
-        "provider": identity.provider(),
-        "operator": identity.is_operator(),
-    }))
-    .into_response()
+#[derive(Debug, Serialize, ToSchema)]
+struct Caller {
+    user: String,
+    /// Who knows them: `users_file`, `couchdb`, …
+    provider: String,
+    /// Whether they may see and cancel everybody's builds.
+    operator: bool,
+}
+
+/// Whose token this is.
+#[utoipa::path(get, path = "/v1/whoami", tag = "caller", responses((status = 200, body = Caller)))]
+async fn whoami(Extension(identity): Extension<Identity>) -> Json<Caller> {
+    Json(Caller {
+        user: identity.user().to_string(),
+        provider: identity.provider().to_owned(),
+        operator: identity.is_operator(),
+    })
 }
