@@ -8,41 +8,17 @@ mod cluster;
 
 use std::time::{Duration, Instant};
 
-use cluster::{config, kubectl, on};
+use cluster::{
+    config, kubectl,
+    namespace::{Namespace, nothing_is_left, of, userns},
+    on,
+};
 use kiln_backends::{
     BuildBackend as _, BuildId, BuildSpec, EngineError, InstanceId, KubernetesBackend, KubernetesConfig, Reason,
     RunError,
     conformance::{Bench, Outcome},
     kubernetes::{Access, Profile, Reach, SharedCredential, Trouble},
 };
-
-/// A namespace of a test's own.
-struct Namespace(String);
-
-impl Namespace {
-    async fn new() -> Self {
-        let name = format!("kiln-{}", BuildId::new().0.simple());
-        kubectl(&["create", "namespace", &name]).await;
-        kubectl(&["--namespace", &name, "wait", "--for=create", "--timeout=30s", "serviceaccount/default"]).await;
-        Self(name)
-    }
-
-    fn config(&self) -> KubernetesConfig {
-        KubernetesConfig { namespace: Some(self.0.clone()), ..userns() }
-    }
-
-    async fn kubectl(&self, arguments: &[&str]) -> String {
-        kubectl(&[&["--namespace", &self.0], arguments].concat()).await
-    }
-
-    async fn delete(self) {
-        kubectl(&["delete", "namespace", "--wait=false", &self.0]).await;
-    }
-}
-
-fn userns() -> KubernetesConfig {
-    KubernetesConfig { start_deadline: Duration::from_secs(20), ..config(Some(Profile::Userns), Reach::PodIp) }
-}
 
 async fn proved(config: KubernetesConfig) -> Bench {
     let backend = KubernetesBackend::new(config).await.unwrap();
@@ -54,31 +30,11 @@ fn endless(bench: &Bench) -> BuildSpec {
     bench.spec("ann", bench.dockerfile(&format!("FROM {{base}}\nRUN echo {}; echo runs; sleep 600", bench.unique())))
 }
 
-/// Selects what belongs to a build.
-fn of(build: BuildId) -> String {
-    format!("--selector=kiln/build={build}")
-}
-
 fn trouble(outcome: &Outcome) -> &Trouble {
     match &outcome.result {
         Err(RunError::Engine { source: EngineError::Pod(trouble), .. }) => trouble,
         other => panic!("no trouble of a pod: {other:?}"),
     }
-}
-
-/// Waits until the cluster has nothing of the build any more.
-async fn nothing_is_left(namespace: &str, build: BuildId) {
-    let gone = async {
-        let mut tick = tokio::time::interval(Duration::from_millis(500));
-        loop {
-            tick.tick().await;
-            let what = ["--namespace", namespace, "get", "jobs,pods,secrets", "--output=name", &of(build)];
-            if kubectl(&what).await.is_empty() {
-                return;
-            }
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(45), gone).await.is_ok(), "something of {build} is left");
 }
 
 /// What somebody does to a build that runs, and how that ends.

@@ -54,7 +54,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         .map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let _lock = Lock::take(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let ledger = Ledger::open(&config.data_dir).await.map_err(failed("the ledger"))?;
-    let backend: Arc<dyn BuildBackend> = Arc::new(StepDeadline::new(backend(&config, ledger.instance()).await?));
+    let Engine { backend, cluster } = engine(&config, ledger.instance()).await?;
+    let backend: Arc<dyn BuildBackend> = Arc::new(StepDeadline::new(backend));
     let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
     let logs = Logs::open(&config.data_dir.join("logs"), config.limits.log).map_err(failed("the logs"))?;
     let trust = trust(&config)?;
@@ -90,6 +91,9 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let closing = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(watch_engine(builds.clone(), Arc::clone(&backend), draining.clone()));
+    if let Some(cluster) = cluster {
+        tasks.spawn(cluster.keep_warm(draining.clone()));
+    }
     tasks.spawn(watch_disk(builds.clone(), config.data_dir.clone(), config.limits.min_free, draining.clone()));
     tasks.spawn(watch_retention(builds.clone(), config.limits.retention, draining.clone()));
     let door = OpenServerless {
@@ -219,24 +223,37 @@ fn address(listener: &TcpListener) -> String {
     listener.local_addr().map_or_else(|e| e.to_string(), |address| address.to_string())
 }
 
+/// An engine, and where it is a cluster, that again: there is something to do in it beside builds.
+pub(crate) struct Engine {
+    pub(crate) backend: Arc<dyn BuildBackend>,
+    cluster: Option<KubernetesBackend>,
+}
+
+impl Engine {
+    fn of(backend: impl BuildBackend + 'static) -> Self {
+        Self { backend: Arc::new(backend), cluster: None }
+    }
+}
+
 /// The configured engine. It needn't answer yet.
-pub(crate) async fn backend(config: &Config, instance: InstanceId) -> Result<Arc<dyn BuildBackend>, StartError> {
+pub(crate) async fn engine(config: &Config, instance: InstanceId) -> Result<Engine, StartError> {
     let engine = &config.engine;
     if let Some(text) = &engine.buildkit {
         let what = format!("engine.buildkit {text}");
         let address: Address = text.parse().map_err(failed(what.clone()))?;
         let tls = engine.tls_dir.as_deref().map(|folder| tls(folder, engine.server_name.clone())).transpose()?;
         let config = BuildkitdConfig { tls, insecure_engine: engine.insecure_engine, ..BuildkitdConfig::at(address) };
-        return Ok(Arc::new(BuildkitdBackend::new(config).map_err(failed(what))?));
+        return Ok(Engine::of(BuildkitdBackend::new(config).map_err(failed(what))?));
     }
     if let Some(text) = &engine.docker {
         let what = format!("engine.docker {text}");
         let host: Address = text.parse().map_err(failed(what.clone()))?;
         let config = DockerConfig { insecure_engine: engine.insecure_engine, ..DockerConfig::at(host, instance) };
-        return Ok(Arc::new(DockerBackend::new(config).map_err(failed(what))?));
+        return Ok(Engine::of(DockerBackend::new(config).map_err(failed(what))?));
     }
     if let Some(settings) = &engine.kubernetes {
-        return Ok(Arc::new(cluster(config, settings, instance).await?));
+        let cluster = cluster(config, settings, instance).await?;
+        return Ok(Engine { cluster: Some(cluster.clone()), ..Engine::of(cluster) });
     }
     let missing =
         io::Error::other("set engine.buildkit (BUILDKIT_HOST), engine.docker (DOCKER_HOST) or [engine.kubernetes]");
@@ -253,7 +270,8 @@ async fn cluster(
     let (toml, authorities) =
         client.registries().buildkitd_files(Path::new(DAEMON_FOLDER)).map_err(failed("registries"))?;
     let registries = DaemonRegistries { toml, authorities };
-    let engine = settings.engine(instance, registries, config.registry.has_credential());
+    let usual = config.sizes.get(None).cloned().unwrap_or_default().limits(config.limits.deadline);
+    let engine = settings.engine(instance, registries, config.registry.has_credential(), usual);
     KubernetesBackend::new(engine).await.map_err(failed("engine.kubernetes"))
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use serde::Deserialize;
 
-use crate::InstanceId;
+use crate::{InstanceId, Limits};
 
 /// How a cluster is reached, and what build pods are like in it.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct KubernetesConfig {
     pub pods: Pods,
     /// How long a pod may take from its Job's creation to a daemon that answers.
     pub start_deadline: Duration,
+    /// The pods that are ready before there is a build for them.
+    pub warm: Warm,
     /// What daemons know of registries.
     pub registries: DaemonRegistries,
     /// Whether sessions may hand out a push credential that is valid for other owners' repositories,
@@ -116,6 +118,17 @@ pub struct Requests {
     pub memory: u64,
     /// Bytes of disk.
     pub storage: u64,
+}
+
+/// Pods that are ready before there is a build for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Warm {
+    /// How many; beside those of builds that run.
+    pub pods: usize,
+    /// What the builds are bounded by that they are for; others get pods of their own.
+    pub limits: Limits,
+    /// How long one waits before another takes its place.
+    pub age: Duration,
 }
 
 /// What daemons know of registries: lines of `buildkitd.toml`, and the files that they name.

@@ -4,7 +4,8 @@
 //! The way of an attempt: [`manifest`] writes a Job that starts suspended and the Secret that it
 //! owns, with the [`certificates`] of this build alone; [`owned`] creates, watches and removes them;
 //! [`seen`] says what the watched amounts to, and [`trouble`] what that means for the build;
-//! [`forward`] connects. From there on it is an attempt as on any other daemon.
+//! [`forward`] connects. From there on it is an attempt as on any other daemon. Where [`warm`] has a
+//! daemon ready, all but the last is done already.
 
 mod api;
 mod certificates;
@@ -20,6 +21,7 @@ mod run;
 mod seen;
 mod sweep;
 mod trouble;
+mod warm;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -31,7 +33,7 @@ use uuid::Uuid;
 pub use api::NoAccess;
 pub use config::{
     Access, DAEMON_FOLDER, DaemonRegistries, KubernetesConfig, Pods, Profile, Reach, Requests, SharedCredential,
-    Snapshotter,
+    Snapshotter, Warm,
 };
 pub use k8s_openapi::api::core::v1::{Affinity, Toleration};
 pub use trouble::Trouble;
@@ -39,6 +41,7 @@ pub use trouble::Trouble;
 use crate::{AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventSink, Pushed, RunError};
 use api::{Cluster, ask, no_access};
 use prove::Proof;
+use warm::Pool;
 
 /// How long a proof stands: nodes come and go.
 const PROOF_LASTS: Duration = Duration::from_secs(3600);
@@ -53,6 +56,7 @@ struct Inner {
     /// This process, as its Jobs have it.
     process: Uuid,
     proof: Arc<Mutex<Option<Proof>>>,
+    pool: Pool,
     /// What goes on although nobody waits for it any more: Jobs are removed in it.
     tasks: TaskTracker,
 }
@@ -73,7 +77,20 @@ impl KubernetesBackend {
 
     fn on(cluster: Cluster, config: KubernetesConfig) -> Self {
         let process = Uuid::new_v4();
-        Self(Arc::new(Inner { config, cluster, process, proof: Arc::default(), tasks: TaskTracker::new() }))
+        let (proof, pool, tasks) = (Arc::default(), Pool::default(), TaskTracker::new());
+        Self(Arc::new(Inner { config, cluster, process, proof, pool, tasks }))
+    }
+
+    /// Keeps pods ready for builds to come, as many as configured, until `stop`; returns when those that no build took
+    /// are removed. What a killed process leaves of them, the next one's sweep removes.
+    pub async fn keep_warm(self, stop: CancellationToken) {
+        self.0.keep_warm(stop).await;
+    }
+
+    /// How many pods are ready at the moment.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.0.pool.ready()
     }
 }
 
@@ -131,6 +148,11 @@ impl Inner {
             Ok(proof)
         });
         proving.await.map_err(|error| own_fault(&error))?
+    }
+
+    /// What was proved may not hold any more.
+    async fn doubt(&self) {
+        *self.proof.lock().await = None;
     }
 }
 

@@ -19,6 +19,9 @@ pub(super) const PROCESS: &str = "kiln/process";
 /// Set where it is no build's, but a proof of what the cluster can do.
 pub(super) const PROOF: &str = "kiln/proof";
 
+/// Set while no build has it.
+pub(super) const WARM: &str = "kiln/warm";
+
 /// Labels of an object.
 pub(super) type Labels = BTreeMap<String, String>;
 
@@ -31,6 +34,11 @@ pub(super) fn of_attempt(attempt: &AttemptName) -> String {
 /// The name of a proof's Job.
 pub(super) fn of_proof(instance: InstanceId, proof: Uuid) -> String {
     format!("kiln-{}-proof-{}", short(instance), proof.simple())
+}
+
+/// The name of the Job of a daemon that waits for a build.
+pub(super) fn of_warm(instance: InstanceId, run: Uuid) -> String {
+    format!("kiln-{}-warm-{}", short(instance), run.simple())
 }
 
 /// The last digits: an id that was made from the time has its chance there.
@@ -51,6 +59,13 @@ pub(super) fn labels(attempt: &AttemptName, owner: &TenantKey, process: Uuid) ->
 pub(super) fn proof_labels(instance: InstanceId, process: Uuid) -> Labels {
     let mut labels = common(instance, process);
     labels.insert(PROOF.to_owned(), "true".to_owned());
+    labels
+}
+
+/// The labels of the objects of a daemon that waits for a build.
+pub(super) fn warm_labels(instance: InstanceId, process: Uuid) -> Labels {
+    let mut labels = common(instance, process);
+    labels.insert(WARM.to_owned(), "true".to_owned());
     labels
 }
 
@@ -91,7 +106,7 @@ mod tests {
     #[test]
     fn names_and_labels_fit_and_tell_instances_apart() {
         let (one, other) = (attempt(u32::MAX), attempt(1));
-        for name in [of_attempt(&one), of_proof(one.instance, Uuid::new_v4())] {
+        for name in [of_attempt(&one), of_proof(one.instance, Uuid::new_v4()), of_warm(one.instance, Uuid::new_v4())] {
             // A Job's pods are called as it is, with a hyphen and five characters more.
             assert!(name.len() <= 57, "{name} has {}", name.len());
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");
@@ -103,10 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_is_found_again_by_its_labels_and_a_proof_is_none() {
+    fn an_attempt_is_found_again_by_its_labels_and_other_pods_are_none() {
         let attempt = attempt(3);
         let labels = labels(&attempt, &TenantKey::new([7; 32]), Uuid::new_v4());
         assert_eq!(attempt_of(&labels), Some(attempt));
-        assert_eq!(attempt_of(&proof_labels(attempt.instance, Uuid::new_v4())), None);
+        for others in [proof_labels, warm_labels] {
+            assert_eq!(attempt_of(&others(attempt.instance, Uuid::new_v4())), None);
+        }
     }
 }

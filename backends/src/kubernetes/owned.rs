@@ -26,6 +26,7 @@ use super::{
     api::{Cluster, Unanswered, ask},
     config::Pods,
     manifest::{Plan, RUN},
+    names::{Labels, WARM},
     seen::{Seen, Verdict, Watched},
     trouble::Trouble,
 };
@@ -159,6 +160,18 @@ impl OwnedJob {
         match &self.seen.borrow().pod {
             Watched::There(pod) | Watched::Gone(pod) => Some(pod.metadata.clone()),
             Watched::Never => None,
+        }
+    }
+
+    /// Labels the Job as what it has become. Whoever looks into the cluster learns it by that, and nothing depends on it.
+    pub(super) async fn relabel(&self, labels: &Labels) {
+        let mut labels = json!(labels);
+        labels[WARM] = serde_json::Value::Null;
+        let patch = Patch::Merge(json!({"metadata": {"uid": self.uid, "labels": labels}}));
+        let params = PatchParams::default();
+        match ask("patch Jobs", || self.cluster.jobs.patch(&self.name, &params, &patch)).await {
+            Ok(_) | Err(Unanswered::Missing) => {}
+            Err(error) => tracing::warn!(job = self.name, ?error, "a Job doesn't show which build it is of"),
         }
     }
 

@@ -97,17 +97,17 @@ impl Inner {
     /// Starts a daemon as builds have it, and has it prove what every engine must.
     async fn try_daemon(&self, profile: Profile) -> Result<Capabilities, EngineError> {
         let plan = self.proof_plan(Purpose::Daemon(profile));
-        let (owned, tls) = self.daemon(&plan, profile).await?;
+        let daemon = self.daemon(&plan, profile).await?;
         let until = Instant::now() + self.config.start_deadline;
         let proved = async {
-            let (transport, connection) = self.reached(&owned, tls, until, None).await?;
+            let (transport, connection) = self.reached(&daemon, until, None).await?;
             probe::probe_on(&transport, connection).await
         };
         let proved = tokio::select! {
             proved = proved => proved,
-            Err(trouble) = owned.ended() => Err(trouble.into()),
+            Err(trouble) = daemon.owned.ended() => Err(trouble.into()),
         };
-        owned.remove().await;
+        daemon.owned.remove().await;
         let mut capabilities = proved?;
         capabilities.engine = "kubernetes".to_owned();
         capabilities.version = format!("{} ({profile})", capabilities.version);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ use super::{
     trouble::Trouble,
 };
 use crate::{
-    BuildSpec, EngineError, EventKind, EventSink, Output, Pushed, RunError,
+    BuildSpec, EngineError, EventKind, EventSink, Limits, Output, Pushed, RunError,
     buildkit::{
         Connection, StepSettings, Tls, Transport,
         attempt::{Attempt, Interrupt},
@@ -27,13 +27,27 @@ use crate::{
 };
 
 /// Beyond a build's deadline and its pod's start: until then Kiln itself has removed the Job.
-const MARGIN: Duration = Duration::from_secs(60);
+pub(super) const MARGIN: Duration = Duration::from_secs(60);
+/// How long a daemon that waited may take to answer, a matter of milliseconds.
+const WARM_ANSWERS: Duration = Duration::from_secs(2);
+/// How many such daemons a build tries that turn out to be gone, before it gets one of its own.
+const WARM_TRIES: usize = 2;
 /// How long the cluster may take to say why a daemon's connection broke.
 const CAUSE: Duration = Duration::from_secs(5);
 /// How long a removed pod may take to be gone where the engine is to be clean; beyond its grace.
 const LEAVING: Duration = Duration::from_secs(8);
 /// How long the end of a build waits for the removal of its Job, a matter of milliseconds.
 const REMOVING: Duration = Duration::from_secs(1);
+
+/// A daemon for one build.
+pub(super) struct Daemon {
+    pub(super) owned: OwnedJob,
+    /// What Kiln proves itself with to it.
+    pub(super) tls: Tls,
+    pub(super) profile: Profile,
+    /// Whether it was ready before its build was there.
+    pub(super) warm: bool,
+}
 
 impl Inner {
     /// Runs an attempt to its end, or until `stop` fires.
@@ -46,21 +60,35 @@ impl Inner {
         let inner = stop.child_token();
         let interrupt = Interrupt::new(inner.clone(), spec.limits.deadline);
         let proof = interrupt.or(Arc::clone(&self).proved(Duration::MAX)).await?.map_err(engine)?;
-        let plan = self.plan(&spec, proof.profile);
         let limits = spec.limits;
         // The pod has them, and a daemon in a user namespace has no control groups to give.
         (spec.limits.memory, spec.limits.cpu_millis) = (None, None);
-        let (owned, tls) = self.daemon(&plan, proof.profile).await.map_err(engine)?;
-        let build = Build { inner: &self, owned: &owned, spec: &spec, events: &events, interrupt: &interrupt };
-        let outcome = match build.run(tls, &inner).await {
+        let mut tries = 0..WARM_TRIES;
+        let (daemon, ended) = loop {
+            let warm = tries.next().and_then(|_| self.warm(&limits, proof.profile));
+            let daemon = match warm {
+                Some(daemon) => daemon,
+                None => Arc::new(
+                    self.daemon(&self.plan(&spec, &limits, proof.profile), proof.profile).await.map_err(engine)?,
+                ),
+            };
+            let build = Build { inner: &self, daemon: &daemon, spec: &spec, events: &events, interrupt: &interrupt };
+            match build.run(&inner).await {
+                Err(Ended::Unused(trouble)) => {
+                    tracing::info!(attempt = %spec.attempt, %trouble, "a pod that was ready isn't; the build gets another");
+                    self.tasks.spawn(async move { daemon.owned.remove().await });
+                }
+                ended => break (daemon, ended),
+            }
+        };
+        let outcome = match ended {
             Ok(pushed) => Ok(pushed),
             Err(Ended::So(error)) => Err(error),
-            Err(Ended::By(_)) if stop.is_cancelled() => Err(RunError::Cancelled),
-            Err(Ended::By(trouble)) => {
+            Err(Ended::By(_) | Ended::Unused(_)) if stop.is_cancelled() => Err(RunError::Cancelled),
+            Err(Ended::By(trouble) | Ended::Unused(trouble)) => {
                 tracing::warn!(attempt = %spec.attempt, %trouble, "a build's pod had trouble");
                 if trouble.is_of_pods_like_it() {
-                    // What was proved may not hold any more.
-                    *self.proof.lock().await = None;
+                    self.doubt().await;
                 }
                 events.emit(EventKind::Warning { text: trouble.public().to_owned() }).await;
                 Err(trouble.ends(&limits))
@@ -68,8 +96,8 @@ impl Inner {
         };
         let clean = matches!(outcome, Err(RunError::Cancelled | RunError::Build(_)));
         let removed = self.tasks.spawn(async move {
-            owned.remove().await;
-            if clean && !owned.gone(LEAVING).await {
+            daemon.owned.remove().await;
+            if clean && !daemon.owned.gone(LEAVING).await {
                 tracing::warn!("a build's pod was still there {LEAVING:?} after its Job was removed");
             }
         });
@@ -77,36 +105,36 @@ impl Inner {
         outcome
     }
 
-    fn plan(&self, spec: &BuildSpec, profile: Profile) -> Plan {
+    fn plan(&self, spec: &BuildSpec, limits: &Limits, profile: Profile) -> Plan {
         Plan {
             name: names::of_attempt(&spec.attempt),
             labels: names::labels(&spec.attempt, &spec.tenant, self.process),
             run: Uuid::new_v4(),
             purpose: Purpose::Daemon(profile),
-            resources: resources::requirements(&spec.limits, &self.config.pods.requests),
-            deadline: spec.limits.deadline + self.config.start_deadline + MARGIN,
+            resources: resources::requirements(limits, &self.config.pods.requests),
+            deadline: limits.deadline + self.config.start_deadline + MARGIN,
         }
     }
 
-    /// Creates a daemon's Job; tells what Kiln proves itself with to it.
-    pub(super) async fn daemon(&self, plan: &Plan, profile: Profile) -> Result<(OwnedJob, Tls), EngineError> {
+    /// Creates a daemon's Job.
+    pub(super) async fn daemon(&self, plan: &Plan, profile: Profile) -> Result<Daemon, EngineError> {
         let certificates =
             certificates::issue(plan.deadline).map_err(|e| EngineError::Unfit(format!("no certificates: {e}")))?;
         let config = &self.config;
         let owned = OwnedJob::create(&self.cluster, plan, &config.pods, |job| {
             Some(plan.secret(job, &certificates, profile, config.snapshotter, &config.registries))
         });
-        Ok((owned.await?, certificates.client))
+        Ok(Daemon { owned: owned.await?, tls: certificates.client, profile, warm: false })
     }
 
     /// Waits for the daemon's pod to run, and connects.
     pub(super) async fn reached(
         &self,
-        owned: &OwnedJob,
-        tls: Tls,
+        daemon: &Daemon,
         until: Instant,
         events: Option<&EventSink>,
     ) -> Result<(Transport, Connection), Trouble> {
+        let (owned, tls) = (&daemon.owned, daemon.tls.clone());
         let address = owned.running(until, events).await?;
         let transport = match self.config.reach {
             Reach::PodIp => {
@@ -130,22 +158,22 @@ impl Inner {
 enum Ended {
     So(RunError),
     By(Trouble),
+    /// A daemon that had waited was gone before it learnt anything of the build.
+    Unused(Trouble),
 }
 
 /// An attempt on a daemon of its own.
 struct Build<'a> {
     inner: &'a Inner,
-    owned: &'a OwnedJob,
+    daemon: &'a Arc<Daemon>,
     spec: &'a BuildSpec,
     events: &'a EventSink,
     interrupt: &'a Interrupt,
 }
 
 impl Build<'_> {
-    async fn run(&self, tls: Tls, stop: &CancellationToken) -> Result<Option<Pushed>, Ended> {
-        let until = Instant::now() + self.inner.config.start_deadline;
-        let reached = self.interrupt.or(self.inner.reached(self.owned, tls, until, Some(self.events))).await;
-        let (_, connection) = reached.map_err(Ended::So)?.map_err(Ended::By)?;
+    async fn run(&self, stop: &CancellationToken) -> Result<Option<Pushed>, Ended> {
+        let connection = self.reached().await?;
         let steps = StepSettings::default();
         let attempt = Attempt {
             spec: self.spec,
@@ -179,9 +207,25 @@ impl Build<'_> {
         }
     }
 
+    async fn reached(&self) -> Result<Connection, Ended> {
+        let Self { inner, daemon, spec, .. } = self;
+        if !daemon.warm {
+            let until = Instant::now() + inner.config.start_deadline;
+            let reached = self.interrupt.or(inner.reached(daemon, until, Some(self.events))).await;
+            return Ok(reached.map_err(Ended::So)?.map_err(Ended::By)?.1);
+        }
+        let until = Instant::now() + WARM_ANSWERS;
+        let reached = self.interrupt.or(timeout_at(until, inner.reached(daemon, until, None))).await;
+        let silent = || Trouble::Silent(format!("within {WARM_ANSWERS:?}"));
+        let reached = reached.map_err(Ended::So)?.unwrap_or_else(|_| Err(silent())).map_err(Ended::Unused)?;
+        let (daemon, labels) = (Arc::clone(daemon), names::labels(&spec.attempt, &spec.tenant, inner.process));
+        inner.tasks.spawn(async move { daemon.owned.relabel(&labels).await });
+        Ok(reached.1)
+    }
+
     /// Returns when the daemon's pod is over.
     async fn over(&self) -> Trouble {
-        self.owned.ended().await.map_or_else(|trouble| trouble, |words| Trouble::Exited { status: 0, words })
+        self.daemon.owned.ended().await.map_or_else(|trouble| trouble, |words| Trouble::Exited { status: 0, words })
     }
 }
 

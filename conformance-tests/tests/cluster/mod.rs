@@ -1,11 +1,14 @@
 //! Benches on the development cluster, and what of it a test looks at or changes by hand.
 
+#[allow(dead_code, reason = "one of the files only builds")]
+pub(crate) mod namespace;
+
 use std::{path::PathBuf, process::Output, time::Duration};
 
 use kiln_backends::{
-    BuildBackend as _, BuildId, InstanceId, KubernetesBackend, KubernetesConfig,
+    BuildBackend as _, BuildId, InstanceId, KubernetesBackend, KubernetesConfig, Limits,
     conformance::Bench,
-    kubernetes::{Access, DaemonRegistries, Pods, Profile, Reach, SharedCredential, Snapshotter},
+    kubernetes::{Access, DaemonRegistries, Pods, Profile, Reach, SharedCredential, Snapshotter, Warm},
 };
 
 use crate::backends_bench::{bench_at, needed as needed_of_engines};
@@ -40,9 +43,16 @@ pub(crate) fn config(profile: Option<Profile>, reach: Reach) -> KubernetesConfig
         snapshotter: Snapshotter::Auto,
         pods: Pods { image: image("userns"), rootless_image: image("rootless"), ..Pods::default() },
         start_deadline: Duration::from_secs(60),
+        warm: Warm { pods: 0, limits: unbounded(), age: Duration::from_secs(600) },
         registries: DaemonRegistries { toml, ..DaemonRegistries::default() },
         shared_credential: SharedCredential::None,
     }
+}
+
+/// What bounds the benches' builds: time alone.
+fn unbounded() -> Limits {
+    let deadline = Duration::from_secs(120);
+    Limits { deadline, memory: None, cpu_millis: None, processes: None, storage: None, step_deadline: None }
 }
 
 /// The images that `deploy/dev/cluster` loads.

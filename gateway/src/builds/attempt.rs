@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    num::{NonZeroU32, NonZeroU64},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use kiln_backends::{
     AttemptName, BuildArg, BuildBackend, BuildSpec, Capabilities, Destination, EventKind, EventSink, Failure,
-    InstanceId, Limits, Output, Pushed, Reason, RunError, Secret, SourceRule, SourceRules, Tree,
+    InstanceId, Output, Pushed, Reason, RunError, Secret, SourceRule, SourceRules, Tree,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -269,14 +268,7 @@ impl Attempt<'_> {
             sources: plan.sources,
             registry_auth: Arc::new(session),
             secrets: plan.secrets,
-            limits: Limits {
-                deadline: self.deadline,
-                memory: size.memory.map(NonZeroU64::get),
-                cpu_millis: size.cpu_millis.map(NonZeroU32::get),
-                processes: size.processes.map(NonZeroU32::get),
-                storage: size.storage.map(NonZeroU64::get),
-                step_deadline: size.step_deadline,
-            },
+            limits: size.limits(self.deadline),
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use kiln_backends::Limits;
 use serde::Deserialize;
 
 use super::time::optional_duration;
@@ -73,6 +74,21 @@ pub struct Size {
     /// How long one step may take.
     #[serde(deserialize_with = "optional_duration")]
     pub step_deadline: Option<Duration>,
+}
+
+impl Size {
+    /// What bounds a build of this class that may take so long.
+    #[must_use]
+    pub fn limits(&self, deadline: Duration) -> Limits {
+        Limits {
+            deadline,
+            memory: self.memory.map(NonZeroU64::get),
+            cpu_millis: self.cpu_millis.map(NonZeroU32::get),
+            processes: self.processes.map(NonZeroU32::get),
+            storage: self.storage.map(NonZeroU64::get),
+            step_deadline: self.step_deadline,
+        }
+    }
 }
 
 impl Sizes {

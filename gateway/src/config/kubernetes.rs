@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use kiln_backends::{
-    InstanceId, KubernetesConfig,
+    InstanceId, KubernetesConfig, Limits,
     kubernetes::{
         Access, Affinity, DaemonRegistries, Pods, Profile, Reach, Requests, SharedCredential, Snapshotter, Toleration,
+        Warm,
     },
 };
 use serde::Deserialize;
@@ -42,6 +43,11 @@ pub struct Kubernetes {
     /// How long a pod may take until its daemon answers.
     #[serde(deserialize_with = "duration")]
     pub start_deadline: Duration,
+    /// Pods that are kept ready for builds of the default size, beside those of running builds.
+    pub warm_pods: usize,
+    /// How long a pod is kept ready before another takes its place.
+    #[serde(deserialize_with = "duration")]
+    pub warm_age: Duration,
     /// Thousandths of a processor that a pod asks for.
     pub request_cpu_millis: u32,
     /// Memory that a pod asks for where its size class sets none, bytes.
@@ -78,6 +84,8 @@ impl Default for Kubernetes {
             image: IMAGE.to_owned(),
             rootless_image: ROOTLESS_IMAGE.to_owned(),
             start_deadline: Duration::from_secs(120),
+            warm_pods: 0,
+            warm_age: Duration::from_secs(1800),
             request_cpu_millis: cpu_millis,
             request_memory: memory,
             request_storage: storage,
@@ -94,13 +102,14 @@ impl Default for Kubernetes {
 
 impl Kubernetes {
     /// The engine's settings. `shares_credential` tells whether sessions may hand out a push credential that is valid
-    /// for everybody's repositories.
+    /// for everybody's repositories; `of_most` is what most builds are bounded by.
     #[must_use]
     pub fn engine(
         &self,
         instance: InstanceId,
         registries: DaemonRegistries,
         shares_credential: bool,
+        of_most: Limits,
     ) -> KubernetesConfig {
         let this = self.clone();
         let access = match this.kubeconfig {
@@ -116,6 +125,7 @@ impl Kubernetes {
             profile: this.profile,
             snapshotter: this.snapshotter,
             start_deadline: this.start_deadline,
+            warm: Warm { pods: this.warm_pods, limits: of_most, age: this.warm_age },
             registries,
             shared_credential: match (shares_credential, this.accept_shared_credential) {
                 (false, _) => SharedCredential::None,
@@ -151,7 +161,10 @@ mod tests {
     }
 
     fn engine(text: &str, shares_credential: bool) -> KubernetesConfig {
-        read(text).unwrap().engine(InstanceId(uuid::Uuid::nil()), DaemonRegistries::default(), shares_credential)
+        let deadline = Duration::from_secs(60);
+        let usual =
+            Limits { deadline, memory: None, cpu_millis: None, processes: None, storage: None, step_deadline: None };
+        read(text).unwrap().engine(InstanceId(uuid::Uuid::nil()), DaemonRegistries::default(), shares_credential, usual)
     }
 
     #[test]
@@ -160,6 +173,7 @@ mod tests {
         assert_eq!((engine.access, engine.reach), (Access::InCluster, Reach::PodIp));
         assert_eq!((engine.profile, engine.start_deadline), (None, Duration::from_secs(120)));
         assert_eq!(engine.shared_credential, SharedCredential::None);
+        assert_eq!(engine.warm.pods, 0);
     }
 
     #[test]

@@ -124,8 +124,8 @@ fn authorities(config: &Config) -> Finding {
 
 async fn engine(config: &Config) -> Vec<Finding> {
     const PART: &str = "engine";
-    let backend = match serve::backend(config, InstanceId(Uuid::nil())).await {
-        Ok(backend) => backend,
+    let backend = match serve::engine(config, InstanceId(Uuid::nil())).await {
+        Ok(engine) => engine.backend,
         Err(error) => return vec![bad(PART, causes(&error))],
     };
     let Capabilities { engine, version, platforms, atomic_tag, step_limits, warnings, .. } =
@@ -164,7 +164,7 @@ async fn step_network(config: &Config, image: &str, further: &[String]) -> Findi
         ports.iter().flat_map(|port| ["127.0.0.1", "gateway"].map(|host| format!("{host}:{port}"))).collect();
     addresses.extend(further.iter().cloned());
     let run = async {
-        let backend = serve::backend(config, InstanceId(Uuid::nil())).await.map_err(|e| causes(&e))?;
+        let backend = serve::engine(config, InstanceId(Uuid::nil())).await.map_err(|e| causes(&e))?.backend;
         canary::run(config, &*backend, &client(config)?, image, &addresses).await
     };
     match run.await {
