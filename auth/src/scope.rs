@@ -185,6 +185,13 @@ impl ScopedTarget {
     pub fn tag(&self) -> &str {
         self.target.tag()
     }
+
+    /// Another tag of the same repository; `None` if it can't be one.
+    #[must_use]
+    pub fn beside(&self, tag: &str) -> Option<Self> {
+        let target = Target { repository: self.target.repository.clone(), tag: tag.to_owned() };
+        is_tag(tag).then(|| Self { owner: self.owner.clone(), target })
+    }
 }
 
 impl fmt::Display for ScopedTarget {

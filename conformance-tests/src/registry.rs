@@ -105,6 +105,19 @@ pub async fn put_manifest(repository: &str, tag: &str, manifest: &Value) {
     send(put.header("content-type", kind).body(manifest.to_string())).await;
 }
 
+/// Gives an image another tag, to the byte.
+///
+/// # Panics
+/// When it isn't there, or the registry refuses.
+#[expect(clippy::expect_used, reason = "a test panics where it fails")]
+pub async fn tag(repository: &str, reference: &str, tag: &str) {
+    let get = client().get(api(&format!("{repository}/manifests/{reference}"))).header("accept", ACCEPT);
+    let manifest = send(get).await;
+    let kind = manifest.headers().get("content-type").expect("a media type").clone();
+    let bytes = manifest.bytes().await.expect("a manifest");
+    send(client().put(api(&format!("{repository}/manifests/{tag}"))).header("content-type", kind).body(bytes)).await;
+}
+
 #[expect(clippy::expect_used, reason = "a test panics where it fails")]
 async fn send(request: reqwest::RequestBuilder) -> reqwest::Response {
     let response = request.send().await.expect("the registry answers");

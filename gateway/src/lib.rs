@@ -13,6 +13,7 @@ pub mod config;
 mod cors;
 pub mod doors;
 pub(crate) mod identities;
+pub mod images;
 pub mod ledger;
 mod listener;
 pub mod log;

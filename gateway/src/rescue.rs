@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use kiln_auth::{AuthError, Exceeded, Full};
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::{BoxError, timeout::error::Elapsed};
 
 use crate::{
@@ -70,8 +70,17 @@ pub(crate) fn refused(refused: &Refused) -> Option<StatusCode> {
 /// Problem details (RFC 9457).
 #[must_use]
 pub(crate) fn problem(status: StatusCode, title: &str) -> Response {
-    let body = Json(json!({ "type": "about:blank", "status": status.as_u16(), "title": title }));
-    let mut response = (status, body).into_response();
+    problem_with(status, title, [])
+}
+
+/// The same with members of its own.
+#[must_use]
+pub(crate) fn problem_with<const N: usize>(status: StatusCode, title: &str, more: [(&str, Value); N]) -> Response {
+    let mut body = json!({ "type": "about:blank", "status": status.as_u16(), "title": title });
+    for (name, value) in more {
+        body[name] = value;
+    }
+    let mut response = (status, Json(body)).into_response();
     let kind = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

@@ -24,6 +24,7 @@ use crate::{
         probes,
     },
     identities,
+    images::Images,
     ledger::{Ledger, Lock, Seal},
     listener,
     log::Logs,
@@ -74,7 +75,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let sizes = Arc::new(config.sizes.clone());
     let materials = Materials {
         instance: ledger.instance(),
-        registry,
+        registry: registry.clone(),
         process: Arc::clone(&process),
         bases: config.bases.clone(),
         nameable: config.openfaas.registries.clone(),
@@ -109,7 +110,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         registry: Arc::clone(&process),
         sessions: Sessions::new(seal, config.page.session),
     });
-    let native = Native { builds: builds.clone(), registry: process, sizes };
+    let images = Images::new(builds.clone(), registry, Arc::clone(&process));
+    let native = Native { builds: builds.clone(), images, registry: process, sizes };
     // Before it serves: whoever sees it do so may send the signal.
     let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
     let guard = Guard::new(callers.provider, admission.clone());

@@ -34,6 +34,12 @@ pub struct Submission {
 /// The settings of a user that say where images go, and with which credential.
 const OWNER_SETTINGS: [&str; 2] = ["REGISTRY_HOST", "REGISTRY_SECRET"];
 
+/// What a user's settings say of where their images go.
+pub(crate) fn owner_settings(identity: &Identity) -> BTreeMap<String, String> {
+    let settings = |name: &&str| Some(((*name).to_owned(), identity.environment().get(name)?.to_owned()));
+    OWNER_SETTINGS.iter().filter_map(settings).collect()
+}
+
 impl Submission {
     /// Adds to a request where its image goes, and what of the user's settings the run will need.
     ///
@@ -47,8 +53,7 @@ impl Submission {
         request: Request,
         file: Option<Vec<u8>>,
     ) -> Result<Self, DestinationError> {
-        let settings = |name: &&str| Some(((*name).to_owned(), identity.environment().get(name)?.to_owned()));
-        let owner_settings: BTreeMap<String, String> = OWNER_SETTINGS.iter().filter_map(settings).collect();
+        let owner_settings = owner_settings(identity);
         let registry = process.push_host(&owner_settings)?.to_string();
         Ok(Self { origin, registry, target, request, file, content: None, owner_settings })
     }

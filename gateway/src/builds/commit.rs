@@ -6,7 +6,6 @@ use super::{
     Builds,
     attempt::Materials,
     running::{Stop, Why},
-    turns::Turns,
 };
 use crate::{
     ledger::{Build, Change, LedgerError, State},
@@ -24,19 +23,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Committer {
     builds: Builds,
-    turns: Turns,
 }
 
 impl Committer {
     pub(super) fn new(builds: Builds) -> Self {
-        Self { builds, turns: Turns::default() }
+        Self { builds }
     }
 
     /// Commits a pushed build, or ends it as cancelled if its owner was faster.
     pub(super) async fn commit(&self, build: &Build, materials: &Materials, stop: &Stop) -> Result<(), LedgerError> {
         let shared = &self.builds.0;
         // Of two builds of one target only one looks and puts at a time.
-        let _turn = self.turns.take(&format!("{}/{}", build.registry, build.target)).await;
+        let _turn = self.builds.turn_of_tag(&build.registry, &build.target).await;
         let Some(now) = shared.ledger.load(build.id).await? else { return Ok(()) };
         if now.state != State::Pushed {
             return Ok(());

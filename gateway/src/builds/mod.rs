@@ -12,6 +12,7 @@ mod page;
 mod queue;
 mod record;
 mod redact;
+mod repository;
 mod run;
 mod running;
 mod sources;
@@ -36,6 +37,7 @@ use crate::{
     recipes::Kind,
 };
 
+pub(crate) use accept::owner_settings;
 pub use accept::{Receipt, Refused, Submission};
 pub use again::NoRetry;
 use attached::Contexts;
@@ -46,6 +48,7 @@ pub use page::Page;
 pub use queue::{Place, Queue, QueueFull};
 pub use run::{Runner, RunnerSettings};
 use running::Running;
+pub(crate) use turns::Turns;
 pub use upkeep::{recover, watch_disk, watch_retention};
 
 /// What to build, as the ledger keeps it.
@@ -92,6 +95,7 @@ struct Shared {
     seal: Seal,
     running: Running,
     contexts: Contexts,
+    turns: Turns,
     metrics: Metrics,
     /// False once the process is stopping.
     accepting: AtomicBool,
@@ -124,6 +128,7 @@ impl Builds {
             seal,
             running: Running::default(),
             contexts: Contexts::default(),
+            turns: Turns::default(),
             metrics,
             accepting: AtomicBool::new(true),
             disk_free: AtomicBool::new(true),

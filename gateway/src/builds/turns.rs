@@ -5,16 +5,21 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock as Turn};
 
-/// A turn for each name in use; names without anybody waiting are forgotten.
+/// A turn for each name in use; names without anybody waiting are forgotten. Who waits longest is next.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<String, Weak<Turn<()>>>>);
+pub(crate) struct Turns(Mutex<HashMap<String, Weak<Turn<()>>>>);
 
 impl Turns {
-    /// Waits for the turn of `name` and holds it until dropped.
-    pub(super) async fn take(&self, name: &str) -> OwnedMutexGuard<()> {
-        self.of(name).lock_owned().await
+    /// Waits for the turn of `name` and holds it alone until dropped.
+    pub(crate) async fn take(&self, name: &str) -> OwnedRwLockWriteGuard<()> {
+        self.of(name).write_owned().await
+    }
+
+    /// Waits for the turn of `name` and holds it, beside others who share it, until dropped.
+    pub(crate) async fn share(&self, name: &str) -> OwnedRwLockReadGuard<()> {
+        self.of(name).read_owned().await
     }
 
     fn of(&self, name: &str) -> Arc<Turn<()>> {

@@ -5,6 +5,7 @@
 
 mod list;
 mod lock;
+mod repository;
 mod row;
 mod seal;
 mod write;

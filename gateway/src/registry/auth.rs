@@ -59,7 +59,19 @@ struct TokenAnswer {
 #[derive(Clone, Copy)]
 pub(super) struct Access<'a> {
     pub(super) repository: &'a str,
-    pub(super) push: bool,
+    pub(super) right: Right<'a>,
+}
+
+/// What a token is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a> {
+    Pull,
+    Push,
+    Delete,
+    /// To push, and to take blobs over from another repository.
+    Mount(&'a str),
+    /// To list the registry's repositories; of no repository.
+    List,
 }
 
 /// Sends requests with the authorization that the registry wants to see.
@@ -122,8 +134,17 @@ impl Bearer {
 }
 
 impl Access<'_> {
-    fn scope(&self) -> String {
-        format!("repository:{}:{}", self.repository, if self.push { "pull,push" } else { "pull" })
+    /// The scopes to ask a token service for.
+    fn scopes(&self) -> Vec<String> {
+        let repository = self.repository;
+        let of = |actions: &str| format!("repository:{repository}:{actions}");
+        match self.right {
+            Right::Pull => vec![of("pull")],
+            Right::Push => vec![of("pull,push")],
+            Right::Delete => vec![of("pull,delete")],
+            Right::Mount(from) => vec![of("pull,push"), format!("repository:{from}:pull")],
+            Right::List => vec!["registry:catalog:*".to_owned()],
+        }
     }
 }
 
@@ -148,11 +169,11 @@ impl Authorizer {
         request: impl Fn() -> RequestBuilder,
     ) -> Result<Response, RegistryError> {
         let failed = |error| endpoint.failed(error);
-        let scope = access.map_or_else(String::new, |access| access.scope());
+        let scopes = access.map_or_else(Vec::new, |access| access.scopes());
         let key = Key {
             host: endpoint.host.clone(),
             manner: endpoint.manner,
-            scope: scope.clone(),
+            scope: scopes.join(" "),
             credential: credential.map(|credential| credential.fingerprint(&self.fingerprints)),
         };
         let known = self.authorizations.get(&key).await;
@@ -173,8 +194,7 @@ impl Authorizer {
                 Authorization::new(endpoint, "Basic", &encoded, LONGEST_KEPT)?
             }
             (Some(Challenge::Bearer(bearer)), _) => {
-                let scopes = if scope.is_empty() { &[][..] } else { std::slice::from_ref(&scope) };
-                let token = fetch(transport, endpoint, &bearer, scopes, credential).await?;
+                let token = fetch(transport, endpoint, &bearer, &scopes, credential).await?;
                 // Dropped somewhat before its end, so that it isn't refused on its way.
                 let keep = Duration::from_secs(token.expires_in.saturating_mul(4) / 5).min(LONGEST_KEPT);
                 Authorization::new(endpoint, "Bearer", token.secret.expose_secret(), keep)?

@@ -12,7 +12,7 @@ use reqwest::Response;
 
 use super::{
     address::is_public,
-    auth::{self, Access, Authorizer, Bearer, Challenge, Token},
+    auth::{self, Access, Authorizer, Bearer, Challenge, Right, Token},
     credentials::Credential,
     destination::{ProcessRegistry, Push},
     endpoint::Endpoint,
@@ -134,7 +134,8 @@ impl RegistryClient {
     /// `NotFound` when the manifest isn't there; else see [`RegistryError`].
     pub async fn put_tag(&self, push: &Push, target: &ScopedTarget, digest: &str) -> Result<(), RegistryError> {
         let endpoint = self.push_endpoint(push)?;
-        let (access, credential) = (Access { repository: target.repository(), push: true }, push.credential.as_ref());
+        let (access, credential) =
+            (Access { repository: target.repository(), right: Right::Push }, push.credential.as_ref());
         let Raw { bytes, media_type, .. } = self.manifest(&endpoint, access, digest, credential).await?;
         let url = endpoint.url(&format!("{}/manifests/{}", target.repository(), target.tag()));
         let put = || endpoint.client.put(&url).header(header::CONTENT_TYPE, &media_type).body(bytes.clone());
@@ -166,7 +167,7 @@ impl RegistryClient {
         digest: Option<&str>,
     ) -> Result<Option<String>, RegistryError> {
         let endpoint = self.push_endpoint(push)?;
-        let access = Access { repository: target.repository(), push: false };
+        let access = Access { repository: target.repository(), right: Right::Pull };
         let reference = digest.unwrap_or(target.tag());
         match self.digest(&endpoint, access, reference, push.credential.as_ref()).await {
             Ok(digest) => Ok(Some(digest)),
@@ -214,7 +215,7 @@ impl RegistryClient {
         self.0.transport.endpoint(host, Manner { plain_http, skip_verify: false })
     }
 
-    fn push_endpoint(&self, push: &Push) -> Result<Endpoint, RegistryError> {
+    pub(super) fn push_endpoint(&self, push: &Push) -> Result<Endpoint, RegistryError> {
         self.0.transport.endpoint(&push.host, push.manner)
     }
 
@@ -296,12 +297,12 @@ fn is_no_tls(fault: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// `repository:tag` or `repository@digest`, for people.
-fn whole(access: Access<'_>, reference: &str) -> String {
+pub(super) fn whole(access: Access<'_>, reference: &str) -> String {
     let joint = if is_sha256(reference) { '@' } else { ':' };
     format!("{}{joint}{reference}", access.repository)
 }
 
-fn content_digest(response: &Response) -> Option<String> {
+pub(super) fn content_digest(response: &Response) -> Option<String> {
     let digest = response.headers().get(CONTENT_DIGEST)?.to_str().ok()?;
     is_sha256(digest).then(|| digest.to_owned())
 }

@@ -24,10 +24,10 @@ const CONFIGS: [&str; 2] =
 
 /// A manifest as it was read: the bytes are what its digest is over.
 #[derive(Clone, Debug)]
-pub(super) struct Raw {
-    pub(super) bytes: Bytes,
-    pub(super) media_type: String,
-    pub(super) digest: String,
+pub(crate) struct Raw {
+    pub(crate) bytes: Bytes,
+    pub(crate) media_type: String,
+    pub(crate) digest: String,
 }
 
 /// What of a manifest matters here.

@@ -19,13 +19,13 @@ mod manifest;
 mod manner;
 mod platform;
 mod reference;
+mod repository;
 mod resolve;
 mod session;
 mod table;
 mod transport;
 mod truststore;
 
-pub(crate) use self::session::matches;
 pub use self::{
     base::{Base, BaseConfig},
     client::{Authentication, RegistryClient},
@@ -41,4 +41,10 @@ pub use self::{
     table::{Registries, RegistrySettings, Unreadable},
     transport::{Deadlines, Network, SetupError},
     truststore::{TRUST_STORE_PASSWORD, TrustStore, TrustStoreError},
+};
+pub(crate) use self::{
+    manifest::Raw,
+    reference::is_sha256,
+    repository::{Names, Removal},
+    session::matches,
 };

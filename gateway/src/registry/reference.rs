@@ -154,7 +154,7 @@ impl fmt::Display for BaseRef {
 }
 
 /// Whether this is `sha256:` and 64 lower-case hexadecimal digits.
-pub(super) fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.strip_prefix("sha256:")
         .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }

@@ -9,7 +9,7 @@ use kiln_auth::ScopedTarget;
 use moka::future::Cache;
 
 use super::{
-    auth::Access,
+    auth::{Access, Right},
     base::{Base, BaseConfig},
     client::RegistryClient,
     credentials::{Credential, Credentials},
@@ -91,7 +91,7 @@ impl RegistryClient {
             reference: name.to_owned(),
             credential: credentials.get(host).map(|credential| self.fingerprint(credential)),
         };
-        let access = Access { repository: reference.repository(), push: false };
+        let access = Access { repository: reference.repository(), right: Right::Pull };
         let digest = match reference.digest() {
             Some(digest) => digest.to_owned(),
             None => {
@@ -151,7 +151,7 @@ impl RegistryClient {
         platforms: &[Platform],
         credential: Option<&Credential>,
     ) -> Result<Base, ResolveError> {
-        let access = Access { repository: reference.repository(), push: false };
+        let access = Access { repository: reference.repository(), right: Right::Pull };
         let image = reference.to_string();
         let read = |raw| Manifest::read(raw).map_err(|cause| endpoint.invalid(&image, cause));
         let top = self.manifest(endpoint, access, digest, credential).await?;

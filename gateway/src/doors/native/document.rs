@@ -51,6 +51,12 @@ struct Problem {
     status: u16,
     /// A sentence for people: what, why, and what next.
     title: String,
+    /// One word, where several problems have the same status.
+    #[schema(nullable = false)]
+    reason: Option<String>,
+    /// The other tags of an image, where they are in the way.
+    #[schema(nullable = false)]
+    tags: Option<Vec<String>>,
 }
 
 impl<'g> Routes<'g> {
@@ -68,11 +74,18 @@ impl<'g> Routes<'g> {
 
     /// The routes, and the one that shows their document.
     pub(super) fn with_document(self) -> (Router<Native>, OpenApi) {
-        let (router, document) = self.router.split_for_parts();
+        let (router, mut document) = self.router.split_for_parts();
+        // The router's word for the rest of a path. OpenAPI has none; there its slashes are %2F, which is the same here.
+        document.paths.paths =
+            document.paths.paths.into_iter().map(|(path, item)| (as_templated(&path), item)).collect();
         let json = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         (router.route(PATH, get(async move || (kind, json).into_response())), document)
     }
+}
+
+fn as_templated(path: &str) -> String {
+    path.replace("{*", "{")
 }
 
 /// The document without a route.
@@ -159,9 +172,9 @@ mod tests {
     fn every_route_is_in_the_document() {
         let (router, document) = door();
         let shown = format!("{router:?}");
-        let routed: BTreeSet<_> = shown.split('"').filter(|text| text.starts_with("/v1")).collect();
+        let routed: BTreeSet<_> = shown.split('"').filter(|text| text.starts_with("/v1")).map(as_templated).collect();
         assert!(routed.contains("/v1/builds/{id}/log"), "its paths aren't there any more: {shown}");
-        let described: BTreeSet<_> = document.paths.paths.keys().map(String::as_str).collect();
+        let described: BTreeSet<_> = document.paths.paths.keys().cloned().collect();
         assert_eq!(routed, described, "routes are added with Routes::add alone");
     }
 

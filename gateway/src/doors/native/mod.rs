@@ -5,6 +5,7 @@ mod build;
 mod create;
 mod document;
 mod fault;
+mod images;
 mod list;
 pub(super) mod log;
 mod view;
@@ -21,7 +22,8 @@ use utoipa_axum::routes;
 pub use self::document::PATH as DOCUMENT;
 use self::document::Routes;
 use crate::{
-    admission::Class, builds::Builds, config::Sizes, registry::ProcessRegistry, rescue::problem, stack::Guard,
+    admission::Class, builds::Builds, config::Sizes, images::Images, registry::ProcessRegistry, rescue::problem,
+    stack::Guard,
 };
 
 /// What the handlers need.
@@ -29,6 +31,8 @@ use crate::{
 pub struct Native {
     /// Builds.
     pub builds: Builds,
+    /// Images.
+    pub images: Images,
     /// Where images go.
     pub registry: Arc<ProcessRegistry>,
     /// The size classes.
@@ -51,6 +55,10 @@ fn described(guard: &Guard) -> (Router<Native>, OpenApi) {
         .add(Class::Stream, routes!(build::wait))
         .add(Class::Read, routes!(build::cancel))
         .add(Class::Submit, routes!(build::retry))
+        .add(Class::Read, routes!(images::catalogues))
+        .add(Class::Submit, routes!(images::copy))
+        .add(Class::Read, routes!(images::look))
+        .add(Class::Submit, routes!(images::remove))
         .with_document();
     let elsewhere = async || problem(StatusCode::METHOD_NOT_ALLOWED, "no such method here");
     (router.method_not_allowed_fallback(elsewhere), document)
