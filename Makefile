@@ -2,14 +2,14 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo image push test test-cluster test-unit bench lint fmt clippy doc shell deny engines bases clients engines-down cluster cluster-down linux compile
+.PHONY: help demo image pictures push test test-cluster test-unit bench lint fmt clippy doc shell deny engines bases clients engines-down cluster cluster-down linux compile
 
 CARGO ?= cargo
 IMAGE ?= kiln
 TAG ?= latest
 TEST_ENGINES := registry registry-auth buildkitd buildkitd-floor docker docker-containerd swarm couchdb
 SHELL_SCRIPTS := .ci/run deploy/demo deploy/dev/base deploy/dev/cluster deploy/dev/engines deploy/dev/image deploy/dev/prerequisites \
-	deploy/image/build conformance-tests/bases/build conformance-tests/clients/fetch
+	deploy/image/build conformance-tests/bases/build conformance-tests/browser/fetch conformance-tests/clients/fetch
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(HOME)/.cache/kiln/bin/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
@@ -76,6 +76,13 @@ bases: engines
 
 clients: engines
 	conformance-tests/clients/fetch
+	conformance-tests/browser/fetch
+
+pictures: linux compile engines bases clients ## Make the pictures of the page in gateway/docs anew (pngquant makes them small)
+	@set -e; eval "$$(deploy/dev/engines env)"; set -x; \
+	$(CARGO) build --locked --package kiln-gateway; \
+	KILN_TEST_PICTURES=$(CURDIR)/gateway/docs $(CARGO) test --locked --package kiln-conformance-tests --test page -- --ignored; \
+	pngquant --force --skip-if-larger --strip --ext .png gateway/docs/*.png
 
 engines-down: ## End the engines that make test brought up
 	deploy/dev/engines down

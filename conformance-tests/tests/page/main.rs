@@ -3,13 +3,18 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test panics where it fails")]
 
 mod answers;
+mod browser;
 mod elsewhere;
 mod hostile;
+mod keys;
+mod live;
+mod seen;
 mod sessions;
 mod visitor;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use kiln_conformance_tests::{Client, Engine, Kiln, Launch, kiln::base};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 const NO_ENGINE: &str = "unix:///nonexistent/engine.sock";
@@ -25,13 +30,18 @@ fn launch() -> Launch {
 
 /// A build that waits, and its id.
 async fn create(client: &Client, target: &str) -> String {
-    let answer = client.post("/v1/builds", &json!({ "source": "python", "target": target })).await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
-    answer.json()["id"].as_str().unwrap().to_owned()
+    accepted(client, &json!({ "source": "python", "target": target })).await
 }
 
 /// A build whose step runs this shell script, and makes a layer of its own.
 async fn run(client: &Client, target: &str, script: &str) -> String {
-    let script = format!("{script}\n# {}\n", Uuid::new_v4());
-    client.start(&base("waiting"), target, "python", Some(&script)).await
+    let file = BASE64_STANDARD.encode(format!("{script}\n# {}\n", Uuid::new_v4()));
+    let body = json!({ "source": base("waiting"), "target": target, "kind": "python", "file": file });
+    accepted(client, &body).await
+}
+
+async fn accepted(client: &Client, body: &Value) -> String {
+    let answer = client.post("/v1/builds", body).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    answer.json()["id"].as_str().unwrap().to_owned()
 }

@@ -52,6 +52,8 @@ struct BuildPage {
     accepted: Moment,
     waited: Option<String>,
     took: Option<String>,
+    /// When it began, as all times of the script's.
+    began: i64,
     why: Option<Why>,
     waterfall: Waterfall,
     steps_before: usize,
@@ -111,6 +113,7 @@ impl BuildPage {
             accepted: Moment::of(build.accepted_at, now),
             waited: (!goes_on || build.started_at.is_some()).then(|| took(began.duration_since(build.accepted_at))),
             took: build.started_at.map(|at| took(build.finished_at.unwrap_or(now).duration_since(at))),
+            began: began.as_millisecond(),
             why: build.failure.as_ref().map(Why::of),
             waterfall: Waterfall::of(&log, now),
             steps_before: log.steps_before,

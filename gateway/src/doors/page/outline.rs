@@ -80,7 +80,7 @@ impl Outline {
             self.steps.pop_front();
             self.steps_before += 1;
         }
-        let name = shown::line(&String::from_utf8_lossy(&record.bytes), NAME);
+        let name = shown::line(&brief(&String::from_utf8_lossy(&record.bytes)), NAME);
         self.steps.push_back(Step { number: record.step, name, began: record.time, end: None });
     }
 
@@ -89,6 +89,24 @@ impl Outline {
             step.end = Some((record.time, how));
         }
     }
+}
+
+/// A name whose digests are as long as tells them apart: it says more in the same room.
+fn brief(name: &str) -> String {
+    const SHOWN: usize = 7;
+    const LENGTH: usize = 64;
+    let mut parts = name.split("@sha256:");
+    let mut brief = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        let (digest, rest) = part.split_at(digits);
+        let is_digest = digits == LENGTH;
+        brief.push_str("@sha256:");
+        brief.push_str(if is_digest { &digest[..SHOWN] } else { digest });
+        brief.push_str(if is_digest { "…" } else { "" });
+        brief.push_str(rest);
+    }
+    brief
 }
 
 #[cfg(test)]
@@ -122,6 +140,20 @@ pub(super) mod tests {
         let steps: Vec<_> = outline.steps.iter().map(|step| (step.name.as_str(), step.end.map(|end| end.1))).collect();
         let expected = [("FROM", Some(End::Cached)), ("RUN x", Some(End::Failed)), ("COPY", Some(End::Stopped))];
         assert_eq!((steps.as_slice(), outline.seen), (&expected[..], 9));
+    }
+
+    #[test]
+    fn digests_are_brief_and_all_else_is_whole() {
+        let digest = "0123456789abcdef".repeat(4);
+        for (name, shown) in [
+            (format!("FROM a@sha256:{digest} AS b"), "FROM a@sha256:0123456… AS b"),
+            (format!("a@sha256:{digest}, c@sha256:{digest}"), "a@sha256:0123456…, c@sha256:0123456…"),
+            ("a@sha256:0123456789".to_owned(), "a@sha256:0123456789"),
+            ("a@sha256:é".to_owned(), "a@sha256:é"),
+            ("RUN x".to_owned(), "RUN x"),
+        ] {
+            assert_eq!(brief(&name), shown);
+        }
     }
 
     #[test]

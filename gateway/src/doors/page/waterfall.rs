@@ -88,7 +88,7 @@ mod tests {
         let bars: Vec<_> =
             shown.bars.iter().map(|b| (b.state, b.at.as_str(), b.width.as_str(), b.took.as_str())).collect();
         let expected = [
-            ("cached", "0.00", "0.00", "0.0 s"),
+            ("cached", "0.00", "0.00", "0 ms"),
             ("done", "0.00", "50.00", "5.0 s"),
             ("running", "50.00", "50.00", "5.0 s"),
         ];

@@ -38,7 +38,8 @@ fn ago(passed: SignedDuration) -> String {
 pub(super) fn took(duration: SignedDuration) -> String {
     let millis = duration.as_millis().max(0);
     match millis {
-        ..10_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        ..1000 => format!("{millis} ms"),
+        1000..10_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
         10_000..60_000 => format!("{} s", millis / 1000),
         60_000..3_600_000 => format!("{} min {:02} s", millis / 60_000, millis / 1000 % 60),
         millis => format!("{} h {:02} min", millis / 3_600_000, millis / 60_000 % 60),
@@ -61,9 +62,14 @@ mod tests {
         ] {
             assert_eq!(ago(SignedDuration::from_secs(seconds)), shown);
         }
-        for (millis, shown) in
-            [(-1, "0.0 s"), (1250, "1.2 s"), (59_999, "59 s"), (65_000, "1 min 05 s"), (3_723_000, "1 h 02 min")]
-        {
+        for (millis, shown) in [
+            (-1, "0 ms"),
+            (999, "999 ms"),
+            (1250, "1.2 s"),
+            (59_999, "59 s"),
+            (65_000, "1 min 05 s"),
+            (3_723_000, "1 h 02 min"),
+        ] {
             assert_eq!(took(SignedDuration::from_millis(millis)), shown);
         }
         let moment = Moment::of(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);

@@ -44,6 +44,7 @@ function ago(seconds) {
 
 function took(ms) {
   const s = Math.max(ms, 0) / 1000;
+  if (s < 1) return `${Math.floor(s * 1000)} ms`;
   if (s < 10) return `${(Math.floor(s * 10) / 10).toFixed(1)} s`;
   if (s < 60) return `${Math.floor(s)} s`;
   const two = (n) => String(Math.floor(n)).padStart(2, "0");
@@ -71,13 +72,16 @@ const steps = $("steps");
 const skew = steps ? Number(steps.dataset.now) - Date.now() : 0;
 
 function draw() {
+  const now = Date.now() + skew;
+  const clock = $("clock");
+  if (clock) clock.textContent = took(now - Number(clock.dataset.began));
   const rows = [...steps.children];
   $("no-steps").hidden = rows.length > 0;
   if (!rows.length) return;
-  const now = Date.now() + skew;
   const end = (row) => Number(row.dataset.ended ?? now);
   const first = Math.min(...rows.map((row) => Number(row.dataset.began)));
   const whole = Math.max(...rows.map(end), first + 1) - first;
+  $("whole").textContent = took(whole);
   for (const row of rows) {
     const began = Number(row.dataset.began);
     const rect = row.querySelector("rect");
@@ -96,7 +100,7 @@ function step(record) {
     const row = $("step").content.firstElementChild.cloneNode(true);
     Object.assign(row.dataset, { step: record.step, began: time });
     const name = row.querySelector(".name");
-    name.title = name.textContent = harmless(record.text ?? "").replace(/\s+/g, " ").slice(0, 200);
+    name.title = name.textContent = brief(harmless(record.text ?? ""));
     steps.append(row);
   }
   const ended = ENDS[record.kind] ?? (record.kind === "end" && "stopped");
@@ -107,6 +111,9 @@ function step(record) {
     row.dataset.ended = time;
   }
 }
+
+// A digest says the same by its beginning.
+const brief = (name) => name.replace(/\s+/g, " ").replace(/(@sha256:[0-9a-f]{7})[0-9a-f]{57}/g, "$1…").slice(0, 200);
 
 // No terminal's commands, nothing that reorders text: as the server shows it.
 function harmless(text) {
@@ -190,38 +197,49 @@ async function follow() {
   $("following").hidden = false;
   const down = () => { if (box.checked) log.scrollTop = log.scrollHeight; };
   box.onchange = down;
-  // Who scrolls up reads; who comes back to the end follows again.
-  log.addEventListener("scroll", () => { box.checked = log.scrollHeight - log.scrollTop - log.clientHeight < 40; }, { passive: true });
+  // Who goes up reads, from the first touch on: what comes meanwhile doesn't take them back. Who comes to the end follows again.
+  const stop = () => { box.checked = false; };
+  log.addEventListener("wheel", (event) => event.deltaY < 0 && stop(), { passive: true });
+  log.addEventListener("touchmove", stop, { passive: true });
+  log.addEventListener("keydown", ({ key }) => {
+    if (["ArrowUp", "PageUp", "Home"].includes(key)) stop();
+    // Lines come faster than it scrolls there.
+    if (key === "End") { box.checked = true; down(); }
+  });
+  let last = 0;
+  log.addEventListener("scroll", () => {
+    const up = log.scrollTop < last;
+    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    last = log.scrollTop;
+    if (up !== atEnd) box.checked = atEnd;
+  }, { passive: true });
   const ticking = setInterval(draw, 500);
   down();
-  for (let waits = 1; ; waits = Math.min(waits * 2, 15)) {
+  let ended = false;
+  for (let waits = 1; !ended; waits = Math.min(waits * 2, 15)) {
     try {
       for await (const some of records(log.dataset.follow, after)) {
         const followed = box.checked;
-        let changed = false;
+        waits = 1;
         for (const record of some) {
           if (record.seq === undefined) continue;
           after = record.seq;
           step(record);
           write(record);
-          changed ||= record.kind === "attempt" || record.kind === "end";
-          if (record.kind === "end") {
-            clearInterval(ticking);
-            draw();
-            trim();
-            if (followed) log.scrollTop = log.scrollHeight;
-            $("following").hidden = true;
-            return await renew();
-          }
+          ended ||= record.kind === "end";
         }
         trim();
+        draw();
         if (followed) log.scrollTop = log.scrollHeight;
-        if (changed) await renew();
-        waits = 1;
+        if (some.some((record) => record.kind === "attempt")) await renew();
       }
     } catch { /* It is tried again, from the last record seen. */ }
-    await new Promise((resolve) => setTimeout(resolve, waits * 1000));
+    if (!ended) await new Promise((resolve) => setTimeout(resolve, waits * 1000));
   }
+  clearInterval(ticking);
+  $("following").hidden = true;
+  // The log ends once the build's end is known.
+  await renew();
 }
 
 copies();

@@ -1,0 +1,72 @@
+//! Everything that can be done on the page, by somebody who has a keyboard alone, and by somebody without scripts.
+
+use crate::{browser::Browser, create, launch, run};
+
+const LASTS: &str = "echo 'a line'; sleep 120";
+
+#[tokio::test]
+async fn builds_are_opened_cancelled_and_built_again_and_one_signs_out_by_keys_alone() {
+    let kiln = launch().start().await;
+    let client = kiln.client("devel");
+    let id = run(&client, "devel:keys", LASTS).await;
+    let browser = Browser::signed_in(&kiln, "devel").await;
+    // What is first is the way past the navigation.
+    browser.open("/").await;
+    browser.press("Tab").await;
+    assert_eq!(browser.ask::<String>("document.activeElement.textContent").await, "Skip to content");
+    browser.press("Enter").await;
+    browser.until("document.activeElement.id == 'main'").await;
+    browser.tab_to(&format!("#b-{id}")).await;
+    browser.press("Enter").await;
+    browser.until(&format!("location.pathname == '/builds/{id}' && document.readyState == 'complete'")).await;
+    browser.tab_to("#cancel").await;
+    browser.press("Enter").await;
+    browser
+        .until("document.querySelector('.state')?.textContent == 'cancelled' && !!document.getElementById('retry')")
+        .await;
+    assert_eq!(client.build(&id).await["state"], "cancelled");
+    browser.tab_to("#retry").await;
+    browser.press("Enter").await;
+    browser.until(&format!("location.pathname != '/builds/{id}' && !!document.getElementById('cancel')")).await;
+    let again: String = browser.ask("location.pathname.split('/')[2]").await;
+    assert_ne!(again, id);
+    browser.tab_to(".who button").await;
+    browser.press("Enter").await;
+    browser.until("location.pathname == '/sign-in'").await;
+    browser.open("/").await;
+    assert_eq!(browser.ask::<String>("location.pathname").await, "/sign-in");
+    browser.close().await;
+    client.post(&format!("/v1/builds/{again}/cancel"), &serde_json::Value::Null).await;
+}
+
+#[tokio::test]
+async fn a_refused_token_is_told_beside_the_field() {
+    let kiln = launch().set("KILN_ENGINE__BUILDKIT", crate::NO_ENGINE).start().await;
+    let browser = Browser::of(&kiln).await;
+    browser.open("/builds/x").await;
+    browser.tab_to("#token").await;
+    browser.write("nobody:knows").await;
+    browser.press("Enter").await;
+    browser.until("!!document.querySelector('[role=alert]')").await;
+    assert!(browser.ask::<bool>("document.getElementById('token').getAttribute('aria-invalid') == 'true'").await);
+    assert_eq!(browser.axe().await, Vec::<String>::new());
+    // What was wanted is kept meanwhile.
+    assert_eq!(browser.ask::<String>("document.querySelector('[name=to]').value").await, "/builds/x");
+}
+
+#[tokio::test]
+async fn without_scripts_the_page_does_the_same_when_it_is_looked_at_anew() {
+    let kiln = launch().set("KILN_ENGINE__BUILDKIT", crate::NO_ENGINE).start().await;
+    let id = create(&kiln.client("devel"), "devel:t").await;
+    let browser = Browser::signed_in(&kiln, "devel").await;
+    browser.without_scripts().await;
+    browser.open(&format!("/builds/{id}")).await;
+    browser.tab_to("#cancel").await;
+    browser.press("Enter").await;
+    browser.until("document.querySelector('.state')?.textContent == 'cancelled'").await;
+    assert!(
+        browser.ask::<bool>("document.getElementById('following').hidden").await,
+        "what only scripts do isn't shown"
+    );
+    browser.close().await;
+}
