@@ -119,6 +119,8 @@ pub struct BuildSpec {
     pub proxy: BTreeMap<String, String>,
     /// The platforms to build for; empty is the engine's own.
     pub platforms: Vec<String>,
+    /// Whether every step runs, whatever the engine has kept of earlier ones.
+    pub no_cache: bool,
     /// What becomes of the image.
     pub output: Output,
     /// What it may fetch.

@@ -71,6 +71,14 @@ pub async fn has_repository(repository: &str) -> bool {
     listed["repositories"][0] == repository
 }
 
+/// Deletes an image by its digest.
+///
+/// # Panics
+/// When the registry doesn't.
+pub async fn delete(repository: &str, digest: &str) {
+    send(client().delete(api(&format!("{repository}/manifests/{digest}")))).await;
+}
+
 /// Gives a repository a blob that another one has.
 ///
 /// # Panics

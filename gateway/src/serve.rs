@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::Admission,
     archive::{Limits, Spool},
-    builds::{Builds, Materials, Queue, Runner, RunnerSettings, recover, watch_disk, watch_engine, watch_retention},
+    builds::{
+        Builds, Committer, Materials, Queue, Runner, RunnerSettings, Sharing, recover, watch_disk, watch_engine,
+        watch_retention,
+    },
     config::{Config, Kubernetes, Reload, Steps},
     doors::{
         native::Native,
@@ -86,7 +89,11 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         seal: seal.clone(),
     };
     let builds = Builds::new(ledger, logs, queue, seal.clone(), metrics.clone());
-    let recovered = recover(&builds).await.map_err(failed("recovery"))?;
+    let materials = Arc::new(materials);
+    let committer = Arc::new(Committer::new(builds.clone(), Arc::clone(&materials)));
+    let age = config.limits.image_age;
+    let sharing = Sharing::new(builds.clone(), Arc::clone(&materials), Arc::clone(&committer), age);
+    let recovered = recover(&builds, &sharing).await.map_err(failed("recovery"))?;
 
     let draining = CancellationToken::new();
     let closing = CancellationToken::new();
@@ -111,7 +118,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         sessions: Sessions::new(seal, config.page.session),
     });
     let images = Images::new(builds.clone(), registry, Arc::clone(&process));
-    let native = Native { builds: builds.clone(), images, registry: process, sizes };
+    let native = Native { builds: builds.clone(), sharing, images, registry: process, sizes };
     // Before it serves: whoever sees it do so may send the signal.
     let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
     let guard = Guard::new(callers.provider, admission.clone());
@@ -126,7 +133,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         deadline: config.limits.deadline,
         queue_deadline: config.limits.queue_deadline,
     };
-    let runner = Runner::new(builds.clone(), backend, materials, settings, draining.clone());
+    let runner = Runner::new(builds.clone(), backend, materials, committer, settings, draining.clone());
     let running = tokio::spawn(runner.run(config.limits.drain));
 
     stop.await;

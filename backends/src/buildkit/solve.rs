@@ -88,6 +88,10 @@ fn attributes(spec: &BuildSpec, steps: &StepSettings) -> HashMap<String, String>
     if !spec.platforms.is_empty() {
         set("platform", spec.platforms.join(","));
     }
+    if spec.no_cache {
+        // Empty is every stage.
+        set("no-cache", String::new());
+    }
     if let Some(parent) = &steps.cgroup_parent {
         set("cgroup-parent", parent.clone());
     }
@@ -179,6 +183,13 @@ mod tests {
             Output::Nothing => Export::Nothing,
         };
         request(spec, "r".to_owned(), "s", &export, &StepSettings::default())
+    }
+
+    #[test]
+    fn every_step_runs_only_where_that_is_asked_for() {
+        let fresh = solve(&BuildSpec { no_cache: true, ..spec() });
+        assert_eq!(fresh.frontend_attrs.get("no-cache").map(String::as_str), Some(""));
+        assert_eq!(solve(&spec()).frontend_attrs.get("no-cache"), None);
     }
 
     #[test]

@@ -150,6 +150,7 @@ impl Bench {
             args: BTreeMap::new(),
             proxy: BTreeMap::new(),
             platforms: Vec::new(),
+            no_cache: false,
             output: Output::Push(Destination {
                 registry: self.registry.clone(),
                 plain_http: true,

@@ -14,7 +14,7 @@ async fn who_did_what_from_where_and_what_came_of_it_is_one_line() {
     let mut kiln = rates.set("KILN_LIMITS__TRUSTED_PROXIES", "[\"127.0.0.1\"]").start().await;
     let devel = kiln.client("devel");
     let id = start(&devel, "devel").await;
-    let native = devel.post(BUILDS, &json!({ "source": "python", "target": "devel/app:t" })).await;
+    let native = devel.post(BUILDS, &json!({ "source": "nowhere.invalid/base", "target": "devel/app:t" })).await;
     assert_eq!(native.status, 202, "{}", native.text);
     let other = native.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(devel.post(BUILDS, &json!({ "source": "python", "target": "devel:t" })).await.status, 429);

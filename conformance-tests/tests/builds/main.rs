@@ -12,3 +12,4 @@ mod engines;
 mod image;
 mod kinds;
 mod openserverless;
+mod sharing;

@@ -15,6 +15,7 @@ mod killed;
 mod order;
 mod registry_away;
 mod registry_proxy;
+mod sharing;
 mod stop;
 
 use std::{future::Future, time::Duration};

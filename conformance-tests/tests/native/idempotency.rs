@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::{BUILDS, assert_problem, cancel, idle};
+use crate::{BUILDS, UNKNOWN_BASE, assert_problem, cancel, idle};
 
 async fn post(client: &Client, keys: &[&str], body: &Value) -> Answer {
     let request = client.request(Method::POST, BUILDS).json(body);
@@ -13,7 +13,7 @@ async fn post(client: &Client, keys: &[&str], body: &Value) -> Answer {
 }
 
 fn body(target: &str) -> Value {
-    json!({ "source": "python", "target": target })
+    json!({ "source": UNKNOWN_BASE, "target": target })
 }
 
 #[tokio::test]
@@ -50,13 +50,13 @@ async fn a_request_with_a_key_is_one_build_however_often_it_is_sent() {
 async fn a_key_that_another_request_had_is_refused() {
     let kiln = idle().await;
     let devel = kiln.client("devel");
-    let file = |text: &str| json!({ "source": "python", "target": "devel:t", "kind": "python", "file": text });
+    let file = |text: &str| json!({ "source": UNKNOWN_BASE, "target": "devel:t", "kind": "python", "file": text });
     assert_eq!(post(&devel, &["one"], &file("YQ==")).await.status, 202);
     assert_eq!(post(&devel, &["one"], &file("YQ==")).await.status, 200);
     let mut kind = file("YQ==");
     kind["kind"] = "nodejs".into();
     let mut source = file("YQ==");
-    source["source"] = "python:3".into();
+    source["source"] = "nowhere.invalid/base:3".into();
     let mut target = file("YQ==");
     target["target"] = "devel:u".into();
     for other in [file("Yg=="), file(""), kind, source, target, body("devel:t")] {

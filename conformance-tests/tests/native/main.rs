@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 /// For whatever isn't itself what a test measures.
 const PATIENCE: Duration = Duration::from_secs(30);
 const BUILDS: &str = "/v1/builds";
+/// One that nobody may build on: it is looked up nowhere, and so no build of it is shared.
+const UNKNOWN_BASE: &str = "nowhere.invalid/base";
 
 async fn idle() -> Kiln {
     let launch = Launch::on(Engine::Buildkitd).user("devel").user("other");
@@ -28,7 +30,7 @@ async fn idle() -> Kiln {
 
 /// A build that waits, and its id.
 async fn create(client: &Client, target: &str) -> String {
-    let answer = client.post(BUILDS, &json!({ "source": "python", "target": target })).await;
+    let answer = client.post(BUILDS, &json!({ "source": UNKNOWN_BASE, "target": target })).await;
     assert_eq!(answer.status, 202, "{}", answer.text);
     let id = answer.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(answer.header("location"), format!("{BUILDS}/{id}"));

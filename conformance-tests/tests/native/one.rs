@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{BUILDS, PATIENCE, assert_problem, cancel, create, idle};
+use crate::{BUILDS, PATIENCE, UNKNOWN_BASE, assert_problem, cancel, create, idle};
 
 #[tokio::test]
 async fn who_waits_is_answered_at_the_end_or_after_as_long_as_they_asked_for() {
@@ -35,7 +35,7 @@ async fn who_waits_is_answered_at_the_end_or_after_as_long_as_they_asked_for() {
 async fn what_was_cancelled_is_tried_again_as_it_was_asked_for() {
     let kiln = idle().await;
     let devel = kiln.client("devel");
-    let body = json!({ "source": "python", "target": "devel/app:t", "kind": "python", "file": "eA==" });
+    let body = json!({ "source": UNKNOWN_BASE, "target": "devel/app:t", "kind": "python", "file": "eA==" });
     let first = devel.post(BUILDS, &body).await.json();
     let retry = format!("{BUILDS}/{}/retry", first["id"].as_str().unwrap());
     assert_problem(&devel.post(&retry, &Value::Null).await, 409, "one that goes on");

@@ -8,7 +8,7 @@ use kiln_backends::BuildId;
 
 use super::{Builds, Place, QueueFull, Request};
 use crate::{
-    ledger::{Accepted, Build, Content, LedgerError, NewBuild},
+    ledger::{Accepted, Build, Content, Input, LedgerError, NewBuild},
     registry::{DestinationError, ProcessRegistry},
 };
 
@@ -27,6 +27,8 @@ pub struct Submission {
     pub file: Option<Vec<u8>>,
     /// What makes an equal build the same build.
     pub content: Option<Content>,
+    /// What its image is made from, where another's may answer for it.
+    pub input: Option<Input>,
     /// Settings of the owner that the run needs and nobody else may read.
     pub owner_settings: BTreeMap<String, String>,
 }
@@ -55,7 +57,7 @@ impl Submission {
     ) -> Result<Self, DestinationError> {
         let owner_settings = owner_settings(identity);
         let registry = process.push_host(&owner_settings)?.to_string();
-        Ok(Self { origin, registry, target, request, file, content: None, owner_settings })
+        Ok(Self { origin, registry, target, request, file, content: None, input: None, owner_settings })
     }
 }
 
@@ -121,6 +123,7 @@ impl Builds {
         let build = NewBuild {
             id,
             content: submission.content,
+            input: submission.input,
             registry: submission.registry,
             target: submission.target,
             request: submission.request,
@@ -132,15 +135,24 @@ impl Builds {
     }
 
     pub(super) async fn record(self, build: NewBuild, place: Place, origin: Origin) -> Result<Receipt, Refused> {
-        let (id, owner, target) = (build.id, build.target.owner().clone(), build.target.to_string());
-        match self.0.ledger.accept(build).await? {
-            Accepted::New => {
+        let id = build.id;
+        match self.keep(build, origin).await? {
+            Accepted::New | Accepted::Follows(_) => {
                 place.fill(id);
-                self.0.metrics.accepted();
-                audit::Line::by("accept", &owner).from(origin).build(&id).target(&target).done();
                 Ok(Receipt::Queued(id))
             }
             Accepted::Existing(build) => Ok(Receipt::Existing(build)),
         }
+    }
+
+    /// Writes a build to the ledger, and that it was accepted, if it was.
+    pub(super) async fn keep(&self, build: NewBuild, origin: Origin) -> Result<Accepted, LedgerError> {
+        let (id, owner, target) = (build.id, build.target.owner().clone(), build.target.to_string());
+        let accepted = self.0.ledger.accept(build).await?;
+        if !matches!(accepted, Accepted::Existing(_)) {
+            self.0.metrics.accepted();
+            audit::Line::by("accept", &owner).from(origin).build(&id).target(&target).done();
+        }
+        Ok(accepted)
     }
 }

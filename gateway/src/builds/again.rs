@@ -60,8 +60,12 @@ impl Builds {
             return Err(NoRetry::FileGone);
         }
         let target = identity.scope().admit(Target::parse(&earlier.target.to_string())?)?;
-        let request =
-            Request { any_target: identity.scope().is_unbounded(), fingerprint: None, ..earlier.request.clone() };
+        let request = Request {
+            any_target: identity.scope().is_unbounded(),
+            fingerprint: None,
+            resolved: None,
+            ..earlier.request.clone()
+        };
         Ok(Submission::new(origin, identity, process, target, request, file)?)
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, attached,
-    bases::Permit,
+    opened::{Opened, platform},
     record::{Log, record},
     redact::Redactor,
     sources::Reach,
@@ -24,8 +24,8 @@ use crate::{
     ledger::{Build, Seal},
     recipes::{Kind, extend},
     registry::{
-        Base, BaseRef, BuildCredentials, Credentials, Host, Platform, ProcessRegistry, PullGrant, Push, PushGrant,
-        RegistryClient, RegistryError, ResolveError, TrustStore, destination,
+        Base, BuildCredentials, Host, Platform, ProcessRegistry, PullGrant, Push, PushGrant, RegistryClient,
+        RegistryError, ResolveError, TrustStore,
     },
 };
 
@@ -93,8 +93,7 @@ impl Materials {
                 serde_json::from_slice(&plain).map_err(|_| internal("the build's sealed settings can't be read"))?
             }
         };
-        let push = destination(&self.process, self.registry.registries(), &settings, None).await;
-        let push = push.map_err(|error| Failure::new(Reason::PushDenied, error.to_string()))?;
+        let push = self.destination(&settings).await?;
         if push.host.as_str() != build.registry {
             let message = format!(
                 "the build was accepted for {}, but images go to {} now; start it again",
@@ -181,17 +180,9 @@ impl Attempt<'_> {
     /// One base, and perhaps a file that extends it.
     async fn extend(&self, materials: &Materials, push: &Push, sink: &EventSink) -> Result<(Plan, Arc<Base>), Failure> {
         let build = self.build;
-        let base =
-            BaseRef::parse(&build.request.source).map_err(|e| Failure::new(Reason::RecipeInvalid, e.to_string()))?;
-        let permit = materials.bases.permit(
-            &base,
-            build.owner(),
-            push.host.as_str(),
-            materials.installation().as_ref(),
-            materials.registry.registries().mirrors(base.host()),
-        )?;
-        let credentials = self.pull_credentials(materials, permit, &base, push).await?;
-        let resolved = self.resolve(materials, &base, &credentials).await?;
+        let opened = materials.open(build.owner(), &build.request.source, push).await?;
+        let resolved = self.resolve(materials, &opened).await?;
+        let Opened { base, credentials } = opened;
         note(sink, format!("base {base} is {}", resolved.digest)).await;
         let requirements = self.requirements().await?;
         let file = requirements.as_ref().map(|(kind, file)| (*kind, file.as_slice()));
@@ -264,6 +255,7 @@ impl Attempt<'_> {
             args: plan.args,
             proxy: proxy(&materials.steps),
             platforms: plan.platforms,
+            no_cache: build.request.fresh,
             output: if build.request.skip_push { Output::Nothing } else { Output::Push(destination) },
             sources: plan.sources,
             registry_auth: Arc::new(session),
@@ -290,49 +282,32 @@ impl Attempt<'_> {
         sizes.get(None).cloned().unwrap_or_default()
     }
 
-    /// What the base's registry is shown.
-    async fn pull_credentials(
-        &self,
-        materials: &Materials,
-        permit: Permit,
-        base: &BaseRef,
-        push: &Push,
-    ) -> Result<Credentials, Failure> {
-        let (host, credential) = match permit {
-            Permit::Public => (base.host(), None),
-            // Also where the base's host is only a name for it: no other host is shown this one.
-            Permit::Own => (&push.host, push.credential.clone()),
-            Permit::Shared => {
-                let operators = materials.process.credential(base.host()).await;
-                (base.host(), operators.map_err(|error| Failure::new(Reason::BaseForbidden, error.to_string()))?)
-            }
-        };
-        let mut credentials = Credentials::default();
-        if let Some(credential) = credential {
-            credentials.insert(host.clone(), credential);
-        }
-        Ok(credentials)
-    }
-
-    async fn resolve(
-        &self,
-        materials: &Materials,
-        base: &BaseRef,
-        credentials: &Credentials,
-    ) -> Result<Arc<Base>, Failure> {
-        let platforms: Vec<Platform> = self.capabilities.platforms.iter().filter_map(|p| p.parse().ok()).collect();
-        let wanted = platforms.first().cloned().unwrap_or_else(Platform::native);
+    async fn resolve(&self, materials: &Materials, opened: &Opened) -> Result<Arc<Base>, Failure> {
+        let wanted = platform(Some(self.capabilities));
         let mut pause = RESOLVE_PAUSE;
         for tried in 1.. {
-            match materials.registry.resolve(base, std::slice::from_ref(&wanted), credentials).await {
+            match materials.resolve(opened, &wanted).await {
                 Err(ResolveError::Registry(RegistryError::Unavailable { .. })) if tried < RESOLVE_TRIES => {}
                 Err(error) => return Err(unresolved(&error)),
-                Ok(base) => return Ok(base),
+                Ok(base) => {
+                    self.keep_input_true(&base, &wanted).await?;
+                    return Ok(base);
+                }
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
         Err(Failure::new(Reason::Internal, "the base was not resolved"))
+    }
+
+    /// The base's tag may have moved since the request was hashed: then its image is nobody else's answer.
+    async fn keep_input_true(&self, base: &Base, platform: &Platform) -> Result<(), Failure> {
+        let Some(resolved) = &self.build.request.resolved else { return Ok(()) };
+        if resolved.digest == base.digest && resolved.platform == platform.to_string() {
+            return Ok(());
+        }
+        let forgotten = self.shared.ledger.forget_input(self.build.id).await;
+        forgotten.map_err(|_| Failure::new(Reason::Internal, "the ledger can't be written"))
     }
 
     async fn requirements(&self) -> Result<Option<(Kind, Vec<u8>)>, Failure> {

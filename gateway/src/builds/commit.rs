@@ -1,6 +1,6 @@
 //! The commit: the tag is moved by Kiln alone, in the order of acceptance, and only then the build has succeeded.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Builds,
@@ -20,18 +20,20 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Moves tags.
-#[derive(Debug)]
-pub(super) struct Committer {
+pub struct Committer {
     builds: Builds,
+    materials: Arc<Materials>,
 }
 
 impl Committer {
-    pub(super) fn new(builds: Builds) -> Self {
-        Self { builds }
+    /// Moves tags with these credentials.
+    #[must_use]
+    pub fn new(builds: Builds, materials: Arc<Materials>) -> Self {
+        Self { builds, materials }
     }
 
     /// Commits a pushed build, or ends it as cancelled if its owner was faster.
-    pub(super) async fn commit(&self, build: &Build, materials: &Materials, stop: &Stop) -> Result<(), LedgerError> {
+    pub(super) async fn commit(&self, build: &Build, stop: &Stop) -> Result<(), LedgerError> {
         let shared = &self.builds.0;
         // Of two builds of one target only one looks and puts at a time.
         let _turn = self.builds.turn_of_tag(&build.registry, &build.target).await;
@@ -46,7 +48,7 @@ impl Committer {
             shared.note(now.id, RecordKind::Note, text).await;
             Change::Succeeded
         } else {
-            match self.put(&now, materials, stop).await {
+            match self.put(&now, stop).await {
                 Some(change) => change,
                 // The process stops; the next one commits.
                 None => return Ok(()),
@@ -64,12 +66,12 @@ impl Committer {
     }
 
     /// Puts the tag, unless the build is cancelled before; `None` when the process stops first.
-    async fn put(&self, build: &Build, materials: &Materials, stop: &Stop) -> Option<Change> {
+    async fn put(&self, build: &Build, stop: &Stop) -> Option<Change> {
         let failed = |reason, message: String| Some(Change::Failed(Failure::new(reason, message)));
         let Some(digest) = build.digest.as_deref() else {
             return failed(Reason::Internal, "the pushed image's digest is unknown".to_owned());
         };
-        let push = match materials.push(build).await {
+        let push = match self.materials.push(build).await {
             Ok(push) => push,
             Err(failure) => return Some(Change::Failed(failure)),
         };
@@ -79,7 +81,7 @@ impl Committer {
             let put = tokio::select! {
                 biased;
                 () = stop.drained() => return None,
-                put = materials.registry.put_tag(&push, &build.target, digest) => put,
+                put = self.materials.registry.put_tag(&push, &build.target, digest) => put,
             };
             let error = match put {
                 Ok(()) => return Some(Change::Succeeded),

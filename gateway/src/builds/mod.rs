@@ -8,6 +8,9 @@ mod bases;
 mod cancel;
 mod commit;
 mod engine;
+mod follow;
+mod input;
+mod opened;
 mod page;
 mod queue;
 mod record;
@@ -15,6 +18,7 @@ mod redact;
 mod repository;
 mod run;
 mod running;
+mod sharing;
 mod sources;
 mod turns;
 mod upkeep;
@@ -43,11 +47,14 @@ pub use again::NoRetry;
 use attached::Contexts;
 pub use attached::{Attached, Held};
 pub use attempt::Materials;
+pub use commit::Committer;
 pub use engine::watch_engine;
+pub(crate) use input::fields as hash_of;
 pub use page::Page;
 pub use queue::{Place, Queue, QueueFull};
 pub use run::{Runner, RunnerSettings};
 use running::Running;
+pub use sharing::Sharing;
 pub(crate) use turns::Turns;
 pub use upkeep::{recover, watch_disk, watch_retention};
 
@@ -74,12 +81,27 @@ pub struct Request {
     /// Whether nothing is pushed: it is only to be seen that it can be built.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_push: bool,
+    /// Whether nothing that was made before is used, be it an image or a step's result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
+    /// What its input was hashed with, as its base was when it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
     /// Whether its caller waits, and its context is in this process alone: it ends with either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,
     /// A hash over all that was asked for, where its caller gave it a key to be found by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
+}
+
+/// A base as it was found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Its digest.
+    pub digest: String,
+    /// What is built on it, and for.
+    pub platform: String,
 }
 
 /// What doors may do with builds.

@@ -95,6 +95,14 @@ impl Queue {
         Ok(Place { queue: self.clone(), owner: owner.clone() })
     }
 
+    /// Holds a place for a build that was accepted before, bounds or not.
+    pub fn hold(&self, owner: &UserName) -> Place {
+        let mut waiting = self.lock();
+        waiting.by_owner.entry(owner.clone()).or_default().reserved += 1;
+        waiting.taken += 1;
+        Place { queue: self.clone(), owner: owner.clone() }
+    }
+
     /// Queues a build that was accepted before, bounds or not: what is accepted is kept.
     pub fn restore(&self, owner: &UserName, id: BuildId) {
         let mut waiting = self.lock();

@@ -65,12 +65,12 @@ impl Runner {
     pub fn new(
         builds: Builds,
         backend: Arc<dyn BuildBackend>,
-        materials: Materials,
+        materials: Arc<Materials>,
+        committer: Arc<Committer>,
         settings: RunnerSettings,
         stop: CancellationToken,
     ) -> Self {
-        let committer = Arc::new(Committer::new(builds.clone()));
-        Self { builds, backend, materials: Arc::new(materials), committer, settings, stop }
+        Self { builds, backend, materials, committer, settings, stop }
     }
 
     /// Runs builds until the runner's `stop` fires, then lets those on the engine go on for `drain`,
@@ -127,7 +127,7 @@ impl Runner {
                 State::Queued => self.attempt(&build, lost_at, &stop).await?,
                 // An attempt of this process ended, but the ledger couldn't take it.
                 State::Running => Some(Ended::Again(None)),
-                State::Pushed => return self.committer.commit(&build, &self.materials, &stop).await,
+                State::Pushed => return self.committer.commit(&build, &stop).await,
                 State::Succeeded | State::Failed | State::Cancelled => return Ok(()),
             };
             match ended {
@@ -188,7 +188,7 @@ impl Runner {
         let outcome = attempt.run(&*self.backend, &self.materials, &stop.token).await;
         shared.metrics.attempt_took(begun.elapsed());
         let change = match outcome {
-            Ok((Some(Pushed { digest }), extender)) => Change::Pushed { digest, extender },
+            Ok((Some(Pushed { digest }), extender)) => Change::Pushed { digest, extender, made_at: Timestamp::now() },
             // There is no tag to be moved, so this is the end.
             Ok((None, _)) if stop.why() == Some(Why::Cancelled) => return Ok(Some(cancelled(build, stop))),
             Ok((None, _)) => return Ok(Some(Ended::Terminal(Change::Succeeded))),

@@ -7,7 +7,7 @@ use kiln_auth::audit;
 use kiln_backends::{Failure, Reason};
 use tokio_util::sync::CancellationToken;
 
-use super::{Builds, attached};
+use super::{Builds, Sharing, attached, sharing::Follower};
 use crate::ledger::{Change, LedgerError, State};
 
 /// A build that was cut off by so many crashes isn't begun again.
@@ -18,11 +18,12 @@ const DISK_EVERY: Duration = Duration::from_secs(5);
 const RETENTION_EVERY: Duration = Duration::from_secs(600);
 
 /// Takes up what an earlier process left: queued builds wait again, cut off ones are begun again,
-/// pushed ones are committed, attached ones are ended. Returns how many go on.
+/// pushed ones are committed, those that wait for another's image do so again, attached ones are ended. Returns how
+/// many go on.
 ///
 /// # Errors
 /// When the ledger failed.
-pub async fn recover(builds: &Builds) -> Result<usize, LedgerError> {
+pub async fn recover(builds: &Builds, sharing: &Sharing) -> Result<usize, LedgerError> {
     let shared = &builds.0;
     let interrupted = Failure::new(
         Reason::Interrupted,
@@ -45,7 +46,11 @@ pub async fn recover(builds: &Builds) -> Result<usize, LedgerError> {
         shared.finish(build.id, Change::Failed(failure.clone()), Some(&failure)).await?;
     }
     for build in &detached {
-        shared.queue.restore(build.owner(), build.id);
+        if build.state == State::Queued && build.follows.is_some() {
+            sharing.spawn(Follower { id: build.id, place: shared.queue.hold(build.owner()) });
+        } else {
+            shared.queue.restore(build.owner(), build.id);
+        }
     }
     Ok(detached.len())
 }

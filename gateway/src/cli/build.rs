@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// The size class, of those that the operator offers
     #[arg(long)]
     size: Option<String>,
+    /// Build even if an image of the same is there, or a step's result
+    #[arg(long)]
+    fresh: bool,
     /// Print the build's id and leave
     #[arg(long, short)]
     detach: bool,
@@ -65,6 +68,9 @@ async fn send(args: &Args) -> Result<(Client, Build), Trouble> {
     }
     if let Some(size) = &args.size {
         body.insert("size".to_owned(), size.as_str().into());
+    }
+    if args.fresh {
+        body.insert("fresh".to_owned(), true.into());
     }
     let build = client.post("/v1/builds", &body.into()).await?;
     Ok((client, build))

@@ -59,6 +59,9 @@ pub struct Limits {
     /// How long finished builds are kept.
     #[serde(deserialize_with = "duration")]
     pub retention: Duration,
+    /// How old an image may be that answers for an identical request.
+    #[serde(deserialize_with = "duration")]
+    pub image_age: Duration,
 }
 
 /// How often something may be asked for.
@@ -109,6 +112,7 @@ impl Default for Limits {
             min_free: 512 << 20,
             log: 64 << 20,
             retention: Duration::from_secs(7 * 24 * 3600),
+            image_age: Duration::from_secs(24 * 3600),
         }
     }
 }

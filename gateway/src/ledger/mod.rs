@@ -8,6 +8,7 @@ mod lock;
 mod repository;
 mod row;
 mod seal;
+mod twins;
 mod write;
 
 use std::{
@@ -29,6 +30,7 @@ pub use list::{Filter, Rows};
 pub use lock::Lock;
 pub use row::{Accepted, Build, Change, Cleanup, Content, NewBuild, State};
 pub use seal::Seal;
+pub use twins::{Input, Wanted};
 use write::{Write, Writer};
 
 /// How long a statement waits for another process's lock, such as a backup's.
@@ -159,6 +161,22 @@ impl Ledger {
     /// When the database failed.
     pub async fn recover(&self, crashes_at_most: u32, interrupted: Failure) -> Result<u64, LedgerError> {
         self.write(|reply| Write::Recover(crashes_at_most, interrupted, reply)).await
+    }
+
+    /// Has a build that waits for another's image look for a third that makes it, or else make its own; which.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn stop_following(&self, id: BuildId) -> Result<Option<BuildId>, LedgerError> {
+        self.write(|reply| Write::Unfollow(id, reply)).await
+    }
+
+    /// Has nobody find a build by its input any more: it was made from something else.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn forget_input(&self, id: BuildId) -> Result<(), LedgerError> {
+        self.write(|reply| Write::ForgetInput(id, reply)).await
     }
 
     /// Removes finished builds and returns their ids. One whose tag an earlier build could still
@@ -355,6 +373,7 @@ mod tests {
             let build = NewBuild {
                 id: BuildId::new(),
                 content: None,
+                input: None,
                 registry: "registry:5000".to_owned(),
                 target: Scope::of(owner.clone()).admit(target).unwrap(),
                 request: Request::default(),

@@ -8,7 +8,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::LedgerError;
+use super::{LedgerError, twins::Input};
 use crate::builds::Request;
 
 /// Where a build is on its way. The last three are for ever.
@@ -37,6 +37,8 @@ pub struct NewBuild {
     pub id: BuildId,
     /// What makes an equal build of the same owner the same build.
     pub content: Option<Content>,
+    /// What its image is made from, where another's may answer for it.
+    pub input: Option<Input>,
     /// The registry, `host[:port]`.
     pub registry: String,
     /// The owner's repository and tag.
@@ -65,8 +67,10 @@ pub struct Content {
 pub enum Accepted {
     /// It is new.
     New,
-    /// The owner has one of the same content already.
+    /// The owner has one of the same content already, or one under way of the same input and target.
     Existing(Box<Build>),
+    /// It is new, and takes the image of this one of the owner's.
+    Follows(BuildId),
 }
 
 /// A build as the ledger has it.
@@ -104,6 +108,10 @@ pub struct Build {
     pub extender: Option<String>,
     /// Why it failed.
     pub failure: Option<Failure>,
+    /// The build whose image it takes.
+    pub follows: Option<BuildId>,
+    /// When its image was made, be it for another build.
+    pub made_at: Option<Timestamp>,
 }
 
 /// A way in which a build moves on.
@@ -115,6 +123,8 @@ pub enum Change {
         digest: String,
         /// What extended the base, if it was one.
         extender: Option<String>,
+        /// When it was made.
+        made_at: Timestamp,
     },
     /// The tag is moved.
     Succeeded,
@@ -204,9 +214,10 @@ impl Build {
         let target = format!("{}:{}", row.try_get::<&str, _>("repository")?, row.try_get::<&str, _>("tag")?);
         let target = Target::parse(&target).map_err(|e| corrupt(&e))?;
         let scope = if request.any_target { Scope::unbounded(owner) } else { Scope::of(owner) };
+        let id = |bytes: &[u8]| Uuid::from_slice(bytes).map(BuildId).map_err(|e| corrupt(&e));
         Ok(Self {
             seq: row.try_get("seq")?,
-            id: BuildId(Uuid::from_slice(row.try_get("id")?).map_err(|e| corrupt(&e))?),
+            id: id(row.try_get("id")?)?,
             content_id: row.try_get("content_id")?,
             registry: row.try_get("registry")?,
             target: scope.admit(target).map_err(|e| corrupt(&e))?,
@@ -221,6 +232,8 @@ impl Build {
             digest: row.try_get("digest")?,
             extender: row.try_get("extender")?,
             failure: row.try_get::<Option<&str>, _>("failure")?.map(json).transpose()?,
+            follows: row.try_get::<Option<&[u8]>, _>("follows")?.map(id).transpose()?,
+            made_at: row.try_get::<Option<i64>, _>("made_at")?.map(time).transpose()?,
         })
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     LedgerError,
     row::{Accepted, Build, Change, Cleanup, NewBuild, State},
+    twins::{self, Twin, Wanted},
 };
 
 /// How many writes may share a sync; more would only make the first of them wait.
@@ -30,6 +31,8 @@ pub(super) enum Write {
     Transition(BuildId, u32, State, Change, Reply<bool>),
     Cancel(BuildId, Failure, Reply<Option<State>>),
     Recover(u32, Failure, Reply<u64>),
+    Unfollow(BuildId, Reply<Option<BuildId>>),
+    ForgetInput(BuildId, Reply<()>),
     Remove(Cleanup, Reply<Vec<BuildId>>),
     Extender([String; 3], Reply<()>),
     Check(Reply<()>),
@@ -89,8 +92,10 @@ async fn transaction(
     let mut plain = Vec::new();
     for write in group.drain(..) {
         match write {
-            // Acceptances without a key can't meet each other, so they go in together.
-            Write::Accept(build, reply) if build.content.is_none() => plain.push((build, reply)),
+            // Acceptances that nothing finds again can't meet each other, so they go in together.
+            Write::Accept(build, reply) if build.content.is_none() && build.input.is_none() => {
+                plain.push((build, reply))
+            }
             other => apply(db, other, answers).await?,
         }
     }
@@ -114,6 +119,12 @@ async fn apply(db: &mut SqliteConnection, write: Write, answers: &mut Answers) -
             answer(answers, reply, transition(db, id, attempt, from, to).await?);
         }
         Write::Cancel(id, failure, reply) => answer(answers, reply, cancel(db, id, failure).await?),
+        Write::Unfollow(id, reply) => answer(answers, reply, unfollow(db, id).await?),
+        Write::ForgetInput(id, reply) => {
+            let query = sqlx::query("UPDATE builds SET input = NULL WHERE id = ?");
+            query.bind(id.0.as_bytes().to_vec()).execute(&mut *db).await?;
+            answer(answers, reply, ());
+        }
         Write::Recover(most, failure, reply) => answer(answers, reply, recover(db, most, failure).await?),
         Write::Remove(which, reply) => answer(answers, reply, remove(db, which).await?),
         Write::Extender([base, kind, extender], reply) => {
@@ -135,7 +146,7 @@ async fn apply(db: &mut SqliteConnection, write: Write, answers: &mut Answers) -
 
 async fn accept_unique(
     db: &mut SqliteConnection,
-    build: Box<NewBuild>,
+    mut build: Box<NewBuild>,
     reply: Reply<Accepted>,
     answers: &mut Answers,
 ) -> Result<(), LedgerError> {
@@ -153,14 +164,73 @@ async fn accept_unique(
             query.bind(&existing.id.0.as_bytes()[..]).execute(&mut *db).await?;
         }
     }
-    insert(db, vec![(build, reply)], answers).await
+    let follows = match meet(db, &mut build).await? {
+        Some(Meeting::Shares(existing)) => {
+            answer(answers, reply, Accepted::Existing(existing));
+            return Ok(());
+        }
+        Some(Meeting::Follows(other)) => other,
+        None => return insert(db, vec![(build, reply)], answers).await,
+    };
+    let id = build.id.0.as_bytes().to_vec();
+    insert_all(db, std::slice::from_mut(&mut build)).await?;
+    let query = sqlx::query("UPDATE builds SET follows = ? WHERE id = ?").bind(follows.0.as_bytes().to_vec());
+    query.bind(id).execute(&mut *db).await?;
+    answer(answers, reply, Accepted::Follows(follows));
+    Ok(())
+}
+
+/// How a build is spared by another one.
+enum Meeting {
+    /// That one is the answer.
+    Shares(Box<Build>),
+    /// It takes that one's image.
+    Follows(BuildId),
+}
+
+/// Looks for a build that spares this one; marks it where all that there is has become stale.
+async fn meet(db: &mut SqliteConnection, build: &mut NewBuild) -> Result<Option<Meeting>, LedgerError> {
+    let Some(input) = build.input.as_ref().filter(|input| !input.fresh) else { return Ok(None) };
+    let wanted = Wanted { registry: &build.registry, target: &build.target, input };
+    Ok(match twins::find(db, wanted).await? {
+        // Whoever has a key of their own is to find a build of their own by it.
+        Twin::Same(same) if build.content.is_none() && !same.state.is_terminal() => Some(Meeting::Shares(same)),
+        // Whose image another one takes can't be taken.
+        Twin::Same(same) => {
+            Some(Meeting::Follows(same.follows.filter(|_| !same.state.is_terminal()).unwrap_or(same.id)))
+        }
+        Twin::Other(other) => Some(Meeting::Follows(other)),
+        Twin::Stale => {
+            build.request.fresh = true;
+            None
+        }
+        Twin::None => None,
+    })
+}
+
+/// Finds a build another one whose image it takes, now that the one it waited for made none; else it makes its own.
+async fn unfollow(db: &mut SqliteConnection, id: BuildId) -> Result<Option<BuildId>, LedgerError> {
+    let maker = twins::maker(db, id).await?;
+    let query =
+        sqlx::query("UPDATE builds SET follows = ? WHERE id = ?").bind(maker.map(|id| id.0.as_bytes().to_vec()));
+    query.bind(id.0.as_bytes().to_vec()).execute(db).await?;
+    Ok(maker)
 }
 
 async fn insert(
     db: &mut SqliteConnection,
-    mut builds: Vec<(Box<NewBuild>, Reply<Accepted>)>,
+    builds: Vec<(Box<NewBuild>, Reply<Accepted>)>,
     answers: &mut Answers,
 ) -> Result<(), LedgerError> {
+    let (mut builds, replies): (Vec<_>, Vec<_>) = builds.into_iter().unzip();
+    insert_all(db, &mut builds).await?;
+    for reply in replies {
+        answer(answers, reply, Accepted::New);
+    }
+    Ok(())
+}
+
+async fn insert_all(db: &mut SqliteConnection, builds: &mut [Box<NewBuild>]) -> Result<(), LedgerError> {
     let mut rest = &builds[..];
     while !rest.is_empty() {
         let (now, later) = rest.split_at(at_once(rest.len()));
@@ -168,16 +238,13 @@ async fn insert(
         rest = later;
     }
     let with_file = |build: &mut NewBuild| Some((build.id, build.file.take()?));
-    let mut files: Vec<_> = builds.iter_mut().filter_map(|(build, _)| with_file(build)).collect();
+    let mut files: Vec<_> = builds.iter_mut().filter_map(|build| with_file(build)).collect();
     while !files.is_empty() {
         let mut query: QueryBuilder<Sqlite> = QueryBuilder::new("INSERT INTO files ");
         query.push_values(files.drain(..at_once(files.len())), |mut row, (id, bytes)| {
             row.push_bind(id.0.as_bytes().to_vec()).push_bind(bytes);
         });
         query.build().execute(&mut *db).await?;
-    }
-    for (_, reply) in builds {
-        answer(answers, reply, Accepted::New);
     }
     Ok(())
 }
@@ -188,21 +255,19 @@ fn at_once(rows: usize) -> usize {
     1 << rows.ilog2()
 }
 
-async fn insert_rows(
-    db: &mut SqliteConnection,
-    builds: &[(Box<NewBuild>, Reply<Accepted>)],
-) -> Result<(), LedgerError> {
+async fn insert_rows(db: &mut SqliteConnection, builds: &[Box<NewBuild>]) -> Result<(), LedgerError> {
     let mut rows = Vec::with_capacity(builds.len());
-    for (build, _) in builds {
+    for build in builds {
         rows.push((build, serde_json::to_string(&build.request).map_err(|e| LedgerError::Corrupt(e.to_string()))?));
     }
     let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-        "INSERT INTO builds (id, owner, content_id, registry, repository, tag, request, sealed, state, accepted_at) ",
+        "INSERT INTO builds (id, owner, content_id, input, registry, repository, tag, request, sealed, state, accepted_at) ",
     );
     query.push_values(rows, |mut row, (build, request)| {
         row.push_bind(build.id.0.as_bytes().to_vec())
             .push_bind(build.target.owner().as_str().to_owned())
             .push_bind(build.content.as_ref().map(|c| c.id.clone()))
+            .push_bind(build.input.as_ref().map(|input| input.hash.clone()))
             .push_bind(build.registry.clone())
             .push_bind(build.target.repository().to_owned())
             .push_bind(build.target.tag().to_owned())
@@ -235,18 +300,18 @@ async fn transition(
 ) -> Result<bool, LedgerError> {
     let state = to.state();
     let finished_at = state.is_terminal().then(|| Timestamp::now().as_millisecond());
-    let (digest, extender, failure) = match to {
-        Change::Pushed { digest, extender } => (Some(digest), extender, None),
-        Change::Failed(failure) | Change::Cancelled(failure) => (None, None, Some(text(&failure)?)),
-        Change::Succeeded | Change::Requeued => (None, None, None),
+    let (digest, extender, made_at, failure) = match to {
+        Change::Pushed { digest, extender, made_at } => (Some(digest), extender, Some(made_at.as_millisecond()), None),
+        Change::Failed(failure) | Change::Cancelled(failure) => (None, None, None, Some(text(&failure)?)),
+        Change::Succeeded | Change::Requeued => (None, None, None, None),
     };
     let query = sqlx::query(
         "UPDATE builds SET state = ?1, finished_at = ?2, digest = coalesce(?3, digest), \
-         extender = coalesce(?4, extender), failure = ?5, lease_until = NULL, \
+         extender = coalesce(?4, extender), made_at = coalesce(?9, made_at), failure = ?5, lease_until = NULL, \
          sealed = CASE WHEN ?2 IS NULL THEN sealed END WHERE id = ?6 AND attempt = ?7 AND state = ?8",
     );
     let query = query.bind(state.as_str()).bind(finished_at).bind(digest).bind(extender).bind(failure);
-    let query = query.bind(id.0.as_bytes().to_vec()).bind(attempt).bind(from.as_str());
+    let query = query.bind(id.0.as_bytes().to_vec()).bind(attempt).bind(from.as_str()).bind(made_at);
     let moved = query.execute(&mut *db).await?.rows_affected() == 1;
     if moved && state.is_terminal() {
         if state != State::Succeeded {

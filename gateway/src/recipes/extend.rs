@@ -40,6 +40,14 @@ const SCRIPTS: [(&str, &str); 9] = [
 /// What the Dockerfile's name is within the context.
 pub const DOCKERFILE: &str = "Dockerfile";
 
+/// Changes with the form of the Dockerfile below, as the scripts' texts do with the scripts.
+const FORM: &str = "1";
+
+/// All that the recipe puts into a build of its own: other texts, other images.
+pub(crate) fn texts() -> impl Iterator<Item = &'static str> {
+    std::iter::once(FORM).chain(SCRIPTS.into_iter().flat_map(|(name, script)| [name, script]))
+}
+
 /// The context of a build on `base`: with a file it is extended, without it gets a new name only.
 ///
 /// # Errors

@@ -38,6 +38,7 @@ pub(crate) fn spec() -> BuildSpec {
         args: BTreeMap::new(),
         proxy: BTreeMap::new(),
         platforms: Vec::new(),
+        no_cache: false,
         output: Output::Push(Destination {
             registry: "r:5000".to_owned(),
             plain_http: true,

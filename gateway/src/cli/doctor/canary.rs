@@ -103,6 +103,7 @@ async fn spec(
         args: BTreeMap::new(),
         proxy: BTreeMap::new(),
         platforms: Vec::new(),
+        no_cache: false,
         output: Output::Nothing,
         sources: SourceRules(vec![SourceRule::Allow(resolved.reference.policy_identifier())]),
         registry_auth: Arc::new(BuildCredentials { push, pulls: vec![pull], elsewhere: None }.session(client.clone())),

@@ -113,7 +113,7 @@ pub(super) async fn retry(State(native): State<Native>, asked: Asked) -> Result<
     let Asked { identity, origin, id } = asked;
     let earlier = native.builds.get(identity.user(), id).await?.ok_or_else(Fault::missing)?;
     let submission = native.builds.again(&earlier, &identity, origin, &native.registry).await?;
-    let id = match native.builds.accept(submission).await? {
+    let id = match native.sharing.accept(submission).await? {
         Receipt::Queued(id) => id,
         Receipt::Existing(build) => build.id,
     };

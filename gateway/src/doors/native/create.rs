@@ -1,12 +1,10 @@
 //! `POST /v1/builds`: a build to be made, once for each idempotency key.
 
-use aws_lc_rs::digest;
 use axum::{
     Extension, Json,
     extract::{State, rejection::JsonRejection},
     response::{IntoResponse as _, Response},
 };
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, StatusCode, header};
 use kiln_auth::{Identity, Origin, Target};
 use serde::Deserialize;
@@ -14,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{Native, fault::Fault, view::View};
 use crate::{
-    builds::{Receipt, Request, Submission},
+    builds::{Receipt, Request, Submission, hash_of},
     doors::base64_text::decode,
     ledger::{Build, Content},
     recipes::Kind,
@@ -42,6 +40,9 @@ pub(super) struct NewBuild {
     file: Option<String>,
     /// A size class; the gateway's own unless told.
     size: Option<String>,
+    /// Builds whatever there is already.
+    #[serde(default)]
+    fresh: bool,
 }
 
 /// Takes a build. It is kept once this is answered.
@@ -50,7 +51,10 @@ pub(super) struct NewBuild {
     params(("Idempotency-Key" = Option<String>, Header, description = "makes a request that is sent twice one build")),
     responses(
         (status = 202, body = View<'_>, headers(("Location" = String, description = "the build"))),
-        (status = 200, description = "the build of an earlier request with this key", body = View<'_>),
+        (
+            status = 200, body = View<'_>,
+            description = "the build of an earlier request with this key, or one of the same: it goes on, or its tag stands",
+        ),
         (status = 400, description = "a field that can't be used"),
         (status = 403, description = "the target isn't the caller's"),
         (status = 415, description = "not JSON"),
@@ -71,12 +75,12 @@ pub(super) async fn create(
         submission.content = Some(Content { id, retry: false });
     }
     let asked = submission.request.fingerprint.clone();
-    match native.builds.accept(submission).await? {
+    match native.sharing.accept(submission).await? {
         Receipt::Queued(id) => {
             let build = native.builds.get(identity.user(), id).await?.ok_or_else(Fault::missing)?;
             Ok(accepted(&build))
         }
-        Receipt::Existing(build) if build.request.fingerprint == asked => {
+        Receipt::Existing(build) if asked.is_none() || build.request.fingerprint == asked => {
             Ok((StatusCode::OK, Json(View::of(&build))).into_response())
         }
         Receipt::Existing(_) => {
@@ -86,10 +90,11 @@ pub(super) async fn create(
     }
 }
 
-/// A build that was taken.
+/// A build that was taken; 200 says that it has ended already.
 pub(super) fn accepted(build: &Build) -> Response {
     let location = [(header::LOCATION, format!("/v1/builds/{}", build.id))];
-    (StatusCode::ACCEPTED, location, Json(View::of(build))).into_response()
+    let status = if build.state.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    (status, location, Json(View::of(build))).into_response()
 }
 
 fn submission(native: &Native, identity: &Identity, origin: Origin, body: NewBuild) -> Result<Submission, Fault> {
@@ -117,6 +122,7 @@ fn submission(native: &Native, identity: &Identity, origin: Origin, body: NewBui
         kind: body.kind,
         extend: file.is_some(),
         size: body.size,
+        fresh: body.fresh,
         any_target: identity.scope().is_unbounded(),
         ..Request::default()
     };
@@ -130,14 +136,14 @@ fn content_id(headers: &HeaderMap) -> Result<Option<String>, Fault> {
     if keys.next().is_some() || key.is_empty() || key.len() > KEY_AT_MOST {
         return Err(Fault::bad(format!("Idempotency-Key: one of 1 to {KEY_AT_MOST} bytes")));
     }
-    Ok(Some(format!("key:{}", hash(&[key.as_bytes()]))))
+    Ok(Some(format!("key:{}", hash_of(&[key.as_bytes()]))))
 }
 
 /// What two requests with one key must have in common.
 fn fingerprint(submission: &Submission) -> String {
     let Submission { registry, target, request, file, .. } = submission;
     let kind = request.kind.map_or("", Kind::as_str);
-    hash(&[
+    hash_of(&[
         registry.as_bytes(),
         target.to_string().as_bytes(),
         request.source.as_bytes(),
@@ -146,14 +152,4 @@ fn fingerprint(submission: &Submission) -> String {
         file.as_deref().map_or(b"-", |_| b"+"),
         file.as_deref().unwrap_or_default(),
     ])
-}
-
-/// A hash over fields, each with its length, so that none runs into the next.
-fn hash(fields: &[&[u8]]) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for field in fields {
-        context.update(&(field.len() as u64).to_be_bytes());
-        context.update(field);
-    }
-    BASE64_URL_SAFE_NO_PAD.encode(context.finish())
 }

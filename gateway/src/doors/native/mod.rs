@@ -22,7 +22,12 @@ use utoipa_axum::routes;
 pub use self::document::PATH as DOCUMENT;
 use self::document::Routes;
 use crate::{
-    admission::Class, builds::Builds, config::Sizes, images::Images, registry::ProcessRegistry, rescue::problem,
+    admission::Class,
+    builds::{Builds, Sharing},
+    config::Sizes,
+    images::Images,
+    registry::ProcessRegistry,
+    rescue::problem,
     stack::Guard,
 };
 
@@ -31,6 +36,8 @@ use crate::{
 pub struct Native {
     /// Builds.
     pub builds: Builds,
+    /// Takes builds that may be shared.
+    pub sharing: Sharing,
     /// Images.
     pub images: Images,
     /// Where images go.

@@ -33,6 +33,8 @@ pub(super) struct View<'b> {
     started: Option<Timestamp>,
     finished: Option<Timestamp>,
     failure: Option<Failed<'b>>,
+    /// The build whose image it takes.
+    follows: Option<String>,
 }
 
 /// Why a build failed.
@@ -79,6 +81,7 @@ impl<'b> View<'b> {
             started: build.started_at,
             finished: build.finished_at,
             failure: build.failure.as_ref().map(Failed::of),
+            follows: build.follows.map(|id| id.to_string()),
         }
     }
 }

@@ -95,6 +95,7 @@ pub(super) async fn read(
         request,
         file: None,
         content: None,
+        input: None,
         owner_settings: BTreeMap::new(),
     };
     Ok(Wanted { submission, context, image })
