@@ -58,6 +58,14 @@ pub async fn blob(repository: &str, digest: &str) -> bytes::Bytes {
     response.bytes().await.expect("bytes")
 }
 
+/// Takes a blob from a repository; others that have it keep it.
+///
+/// # Panics
+/// When it isn't there.
+pub async fn delete_blob(repository: &str, digest: &str) {
+    send(client().delete(api(&format!("{repository}/blobs/{digest}")))).await;
+}
+
 /// Whether anything was ever uploaded to a repository, with a tag or without.
 ///
 /// # Panics

@@ -45,7 +45,7 @@ impl Kept {
         change(&mut config);
         let backend = KubernetesBackend::new(config).await.unwrap();
         let stop = CancellationToken::new();
-        let keeping = tokio::spawn(backend.clone().keep_warm(stop.clone()));
+        let keeping = tokio::spawn(backend.clone().upkeep(stop.clone()));
         let kept = Self { namespace, bench: on(backend.clone()), backend, stop, keeping };
         kept.ready(pods).await;
         kept

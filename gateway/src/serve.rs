@@ -100,7 +100,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let mut tasks = JoinSet::new();
     tasks.spawn(watch_engine(builds.clone(), Arc::clone(&backend), draining.clone()));
     if let Some(cluster) = cluster {
-        tasks.spawn(cluster.keep_warm(draining.clone()));
+        tasks.spawn(cluster.upkeep(draining.clone()));
     }
     tasks.spawn(watch_disk(builds.clone(), config.data_dir.clone(), config.limits.min_free, draining.clone()));
     tasks.spawn(watch_retention(builds.clone(), config.limits.retention, draining.clone()));

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Event, Pod, Secret},
+    core::v1::{Event, PersistentVolumeClaim, Pod, Secret},
 };
 use kube::{
     Api, Client, Config,
@@ -32,6 +32,7 @@ pub(super) struct Cluster {
     pub(super) pods: Api<Pod>,
     pub(super) secrets: Api<Secret>,
     pub(super) events: Api<Event>,
+    pub(super) volumes: Api<PersistentVolumeClaim>,
     pub(super) client: Client,
     pub(super) namespace: String,
 }
@@ -82,6 +83,7 @@ impl Cluster {
             pods: Api::namespaced(client.clone(), &namespace),
             secrets: Api::namespaced(client.clone(), &namespace),
             events: Api::namespaced(client.clone(), &namespace),
+            volumes: Api::namespaced(client.clone(), &namespace),
             client,
             namespace,
         }

@@ -28,6 +28,8 @@ pub struct KubernetesConfig {
     pub start_deadline: Duration,
     /// The pods that are ready before there is a build for them.
     pub warm: Warm,
+    /// The volumes on which owners' layers outlive their daemons.
+    pub caches: Caches,
     /// What daemons know of registries.
     pub registries: DaemonRegistries,
     /// Whether sessions may hand out a push credential that is valid for other owners' repositories,
@@ -128,6 +130,21 @@ pub struct Warm {
     /// What the builds are bounded by that they are for; others get pods of their own.
     pub limits: Limits,
     /// How long one waits before another takes its place.
+    pub age: Duration,
+}
+
+/// Volumes on which owners' layers outlive their daemons. A daemon that has one has no bound of its build's size class
+/// on its disk, but the volume's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Caches {
+    /// At most so many, one for each owner; 0 turns them off and deletes those that there are.
+    pub volumes: usize,
+    /// The size of each, bytes. Daemons keep to four fifths of it between builds.
+    pub size: u64,
+    /// What provides them; the cluster's default if `None`. For user namespaces it takes a file system that knows
+    /// idmapped mounts.
+    pub storage_class: Option<String>,
+    /// How long one is kept that no build uses.
     pub age: Duration,
 }
 

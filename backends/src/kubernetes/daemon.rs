@@ -13,12 +13,18 @@ pub(super) const CERTIFICATE: &str = "cert.pem";
 pub(super) const KEY: &str = "key.pem";
 pub(super) const AUTHORITY: &str = "ca.pem";
 
-/// Writes the configuration. Nothing in it is a caller's.
-pub(super) fn config(profile: Profile, snapshotter: Snapshotter, registries: &str) -> String {
+/// Writes the configuration. `kept` bounds what a daemon that isn't the last on its volume leaves there, bytes. Nothing
+/// in it is a caller's.
+pub(super) fn config(profile: Profile, snapshotter: Snapshotter, kept: Option<u64>, registries: &str) -> String {
     // An ordinary user's daemon can give its steps neither a /proc of their own, where the pod's is masked, nor a network.
     let (no_process_sandbox, network) = match profile {
         Profile::Userns => (false, "bridge"),
         Profile::Rootless => (true, "host"),
+    };
+    let collected = match kept {
+        // One build, and everything goes with it.
+        None => "gc = false".to_owned(),
+        Some(bytes) => format!("gc = true\n[[worker.oci.gcpolicy]]\n  all = true\n  maxUsedSpace = {bytes}"),
     };
     format!(
         r#"root = "{ROOT}"
@@ -46,8 +52,7 @@ insecure-entitlements = []
   snapshotter = "{}"
   noProcessSandbox = {no_process_sandbox}
   networkMode = "{network}"
-  # One build, and everything goes with it.
-  gc = false
+  {collected}
 
 {registries}"#,
         snapshotter.name()

@@ -11,8 +11,9 @@ use k8s_openapi::{
         },
         core::v1::{
             AppArmorProfile, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-            LocalObjectReference, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, Secret,
-            SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+            LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec,
+            ResourceRequirements, SeccompProfile, Secret, SecretVolumeSource, SecurityContext, Toleration, Volume,
+            VolumeMount,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -77,6 +78,14 @@ pub(super) enum Purpose {
     Canary,
 }
 
+/// A volume for layers.
+pub(super) struct Cache {
+    /// Its claim.
+    pub(super) volume: String,
+    /// What may be left on it, bytes.
+    pub(super) kept: u64,
+}
+
 /// What is particular to one Job.
 pub(super) struct Plan {
     pub(super) name: String,
@@ -85,6 +94,8 @@ pub(super) struct Plan {
     pub(super) run: Uuid,
     pub(super) purpose: Purpose,
     pub(super) resources: ResourceRequirements,
+    /// The volume on which the daemon finds its owner's layers and keeps them.
+    pub(super) cache: Option<Cache>,
     /// When the cluster ends it if Kiln doesn't.
     pub(super) deadline: Duration,
 }
@@ -135,6 +146,9 @@ impl Plan {
             affinity: pods.affinity.clone(),
             runtime_class_name: pods.runtime_class.clone(),
             priority_class_name: pods.priority_class.clone(),
+            // An ordinary user may not write to a new volume otherwise.
+            security_context: (self.cache.is_some() && !user_namespace)
+                .then(|| PodSecurityContext { fs_group: Some(USER), ..PodSecurityContext::default() }),
             ..PodSpec::default()
         };
         let container = Container {
@@ -157,7 +171,17 @@ impl Plan {
 
     fn volumes(&self) -> Vec<Volume> {
         let limit = self.resources.limits.as_ref().and_then(|limits| limits.get("ephemeral-storage"));
-        let state = EmptyDirVolumeSource { size_limit: limit.cloned(), medium: None };
+        let state = Volume { name: "state".to_owned(), ..Volume::default() };
+        let state = match &self.cache {
+            None => {
+                let empty = EmptyDirVolumeSource { size_limit: limit.cloned(), medium: None };
+                Volume { empty_dir: Some(empty), ..state }
+            }
+            Some(cache) => {
+                let claim = PersistentVolumeClaimVolumeSource { claim_name: cache.volume.clone(), read_only: None };
+                Volume { persistent_volume_claim: Some(claim), ..state }
+            }
+        };
         let run = EmptyDirVolumeSource { size_limit: None, medium: Some("Memory".to_owned()) };
         // Readable by whichever user the daemon is: the pod has no other, and the keys are of this build alone.
         let files = SecretVolumeSource {
@@ -166,7 +190,7 @@ impl Plan {
             ..SecretVolumeSource::default()
         };
         vec![
-            Volume { name: "state".to_owned(), empty_dir: Some(state), ..Volume::default() },
+            state,
             Volume { name: "run".to_owned(), empty_dir: Some(run), ..Volume::default() },
             Volume { name: "files".to_owned(), secret: Some(files), ..Volume::default() },
         ]
@@ -189,7 +213,8 @@ impl Plan {
         let text = |text: &str| ByteString(text.as_bytes().to_vec());
         let mut data: BTreeMap<String, ByteString> =
             registries.authorities.iter().map(|(name, pem)| (name.clone(), ByteString(pem.clone()))).collect();
-        let config = daemon::config(profile, snapshotter, &registries.toml);
+        let config =
+            daemon::config(profile, snapshotter, self.cache.as_ref().map(|cache| cache.kept), &registries.toml);
         for (name, content) in [
             (daemon::CONFIG, &config),
             (daemon::AUTHORITY, &certificates.authority),

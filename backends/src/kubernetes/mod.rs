@@ -5,9 +5,10 @@
 //! owns, with the [`certificates`] of this build alone; [`owned`] creates, watches and removes them;
 //! [`seen`] says what the watched amounts to, and [`trouble`] what that means for the build;
 //! [`forward`] connects. From there on it is an attempt as on any other daemon. Where [`warm`] has a
-//! daemon ready, all but the last is done already.
+//! daemon ready, all but the last is done already; with a volume of [`caches`] it finds its owner's layers.
 
 mod api;
+mod caches;
 mod certificates;
 mod config;
 mod daemon;
@@ -32,14 +33,15 @@ use uuid::Uuid;
 
 pub use api::NoAccess;
 pub use config::{
-    Access, DAEMON_FOLDER, DaemonRegistries, KubernetesConfig, Pods, Profile, Reach, Requests, SharedCredential,
-    Snapshotter, Warm,
+    Access, Caches, DAEMON_FOLDER, DaemonRegistries, KubernetesConfig, Pods, Profile, Reach, Requests,
+    SharedCredential, Snapshotter, Warm,
 };
 pub use k8s_openapi::api::core::v1::{Affinity, Toleration};
 pub use trouble::Trouble;
 
 use crate::{AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventSink, Pushed, RunError};
 use api::{Cluster, ask, no_access};
+use caches::Leases;
 use prove::Proof;
 use warm::Pool;
 
@@ -57,6 +59,7 @@ struct Inner {
     process: Uuid,
     proof: Arc<Mutex<Option<Proof>>>,
     pool: Pool,
+    leases: Leases,
     /// What goes on although nobody waits for it any more: Jobs are removed in it.
     tasks: TaskTracker,
 }
@@ -77,14 +80,15 @@ impl KubernetesBackend {
 
     fn on(cluster: Cluster, config: KubernetesConfig) -> Self {
         let process = Uuid::new_v4();
-        let (proof, pool, tasks) = (Arc::default(), Pool::default(), TaskTracker::new());
-        Self(Arc::new(Inner { config, cluster, process, proof, pool, tasks }))
+        let (proof, pool, leases, tasks) = (Arc::default(), Pool::default(), Leases::new(), TaskTracker::new());
+        Self(Arc::new(Inner { config, cluster, process, proof, pool, leases, tasks }))
     }
 
-    /// Keeps pods ready for builds to come, as many as configured, until `stop`; returns when those that no build took
-    /// are removed. What a killed process leaves of them, the next one's sweep removes.
-    pub async fn keep_warm(self, stop: CancellationToken) {
-        self.0.keep_warm(stop).await;
+    /// Keeps pods ready for builds to come, as many as configured, and deletes caches that aren't used any more, until
+    /// `stop`; returns when the pods that no build took are removed. What a killed process leaves of them, the next
+    /// one's sweep removes.
+    pub async fn upkeep(self, stop: CancellationToken) {
+        tokio::join!(Arc::clone(&self.0).keep_warm(stop.clone()), self.0.keep_caches(stop));
     }
 
     /// How many pods are ready at the moment.

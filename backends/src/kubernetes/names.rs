@@ -19,6 +19,8 @@ pub(super) const PROCESS: &str = "kiln/process";
 /// Set where it is no build's, but a proof of what the cluster can do.
 pub(super) const PROOF: &str = "kiln/proof";
 
+/// Which volume a pod has, and on a volume itself.
+pub(super) const CACHE: &str = "kiln/cache";
 /// Set while no build has it.
 pub(super) const WARM: &str = "kiln/warm";
 
@@ -39,6 +41,11 @@ pub(super) fn of_proof(instance: InstanceId, proof: Uuid) -> String {
 /// The name of the Job of a daemon that waits for a build.
 pub(super) fn of_warm(instance: InstanceId, run: Uuid) -> String {
     format!("kiln-{}-warm-{}", short(instance), run.simple())
+}
+
+/// The name of a volume.
+pub(super) fn of_cache(instance: InstanceId, cache: Uuid) -> String {
+    format!("kiln-{}-cache-{}", short(instance), cache.simple())
 }
 
 /// The last digits: an id that was made from the time has its chance there.
@@ -67,6 +74,19 @@ pub(super) fn warm_labels(instance: InstanceId, process: Uuid) -> Labels {
     let mut labels = common(instance, process);
     labels.insert(WARM.to_owned(), "true".to_owned());
     labels
+}
+
+/// The labels of an owner's volume: it outlives processes.
+pub(super) fn cache_labels(instance: InstanceId, owner: &str, name: &str) -> Labels {
+    [
+        ("app.kubernetes.io/name", "buildkitd"),
+        ("app.kubernetes.io/managed-by", "kiln"),
+        (INSTANCE, &instance.0.to_string()),
+        (OWNER, owner),
+        (CACHE, name),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
 }
 
 fn common(instance: InstanceId, process: Uuid) -> Labels {

@@ -222,7 +222,7 @@ where
         preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()
     };
-    match ask("delete Jobs and pods", || api.delete(name, &params)).await {
+    match ask("delete Jobs, pods and PersistentVolumeClaims", || api.delete(name, &params)).await {
         Ok(_) | Err(Unanswered::Missing) => Ok(()),
         Err(error) => Err(error),
     }

@@ -111,7 +111,7 @@ impl Inner {
         let mut capabilities = proved?;
         capabilities.engine = "kubernetes".to_owned();
         capabilities.version = format!("{} ({profile})", capabilities.version);
-        capabilities.keeps_cache = false;
+        capabilities.keeps_cache = self.config.caches.volumes > 0;
         // The pod is bounded, daemon and all. Nothing in a pod's spec bounds the number of processes.
         capabilities.step_limits = StepLimits { memory: true, cpu: true, processes: false };
         if capabilities.step_network == StepNetwork::Host {
@@ -137,6 +137,7 @@ impl Inner {
             run,
             purpose,
             resources: resources::requirements(&unbounded, &self.config.pods.requests),
+            cache: None,
             deadline,
         }
     }

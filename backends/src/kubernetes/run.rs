@@ -7,10 +7,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Inner, certificates,
+    Inner,
+    caches::{self, Lease},
+    certificates,
     config::{Profile, Reach},
     forward,
-    manifest::{Plan, Purpose},
+    manifest::{Cache, Plan, Purpose},
     names,
     owned::OwnedJob,
     resources,
@@ -47,6 +49,8 @@ pub(super) struct Daemon {
     pub(super) profile: Profile,
     /// Whether it was ready before its build was there.
     pub(super) warm: bool,
+    /// Its owner's volume.
+    pub(super) lease: Option<Lease>,
 }
 
 impl Inner {
@@ -63,20 +67,23 @@ impl Inner {
         let limits = spec.limits;
         // The pod has them, and a daemon in a user namespace has no control groups to give.
         (spec.limits.memory, spec.limits.cpu_millis) = (None, None);
+        // Its layers are worth more to a build than a pod at once.
+        let mut lease = interrupt.or(self.lease(&spec.tenant)).await?;
         let mut tries = 0..WARM_TRIES;
         let (daemon, ended) = loop {
-            let warm = tries.next().and_then(|_| self.warm(&limits, proof.profile));
-            let daemon = match warm {
-                Some(daemon) => daemon,
-                None => Arc::new(
-                    self.daemon(&self.plan(&spec, &limits, proof.profile), proof.profile).await.map_err(engine)?,
-                ),
+            let mut warm = || tries.next().and_then(|_| self.warm(&limits, proof.profile));
+            let daemon = match lease.take() {
+                Some(lease) => self.own(&spec, &limits, proof.profile, Some(lease)).await?,
+                None => match warm() {
+                    Some(daemon) => daemon,
+                    None => self.own(&spec, &limits, proof.profile, None).await?,
+                },
             };
             let build = Build { inner: &self, daemon: &daemon, spec: &spec, events: &events, interrupt: &interrupt };
             match build.run(&inner).await {
                 Err(Ended::Unused(trouble)) => {
-                    tracing::info!(attempt = %spec.attempt, %trouble, "a pod that was ready isn't; the build gets another");
-                    self.tasks.spawn(async move { daemon.owned.remove().await });
+                    tracing::info!(attempt = %spec.attempt, %trouble, "the build gets another pod");
+                    self.tasks.spawn(Arc::clone(&self).discard(daemon, trouble));
                 }
                 ended => break (daemon, ended),
             }
@@ -95,9 +102,13 @@ impl Inner {
             }
         };
         let clean = matches!(outcome, Err(RunError::Cancelled | RunError::Build(_)));
+        let this = Arc::clone(&self);
         let removed = self.tasks.spawn(async move {
+            if let Some(lease) = &daemon.lease {
+                this.leave(&daemon, lease).await;
+            }
             daemon.owned.remove().await;
-            if clean && !daemon.owned.gone(LEAVING).await {
+            if (clean || daemon.lease.is_some()) && !daemon.owned.gone(LEAVING).await {
                 tracing::warn!("a build's pod was still there {LEAVING:?} after its Job was removed");
             }
         });
@@ -105,10 +116,36 @@ impl Inner {
         outcome
     }
 
-    fn plan(&self, spec: &BuildSpec, limits: &Limits, profile: Profile) -> Plan {
+    /// Removes a daemon that learnt nothing of its build, and the cache that may have kept it from starting.
+    async fn discard(self: Arc<Self>, daemon: Arc<Daemon>, trouble: Trouble) {
+        if let Some(lease) = daemon.lease.as_ref().filter(|_| trouble.is_of_pods_like_it()) {
+            self.give_up(lease).await;
+        }
+        daemon.owned.remove().await;
+        daemon.owned.gone(LEAVING).await;
+    }
+
+    /// A daemon that is made for this build.
+    async fn own(
+        &self,
+        spec: &BuildSpec,
+        limits: &Limits,
+        profile: Profile,
+        lease: Option<Lease>,
+    ) -> Result<Arc<Daemon>, RunError> {
+        let plan = self.plan(spec, limits, profile, lease.as_ref());
+        let daemon = self.daemon(&plan, profile).await.map_err(engine)?;
+        Ok(Arc::new(Daemon { lease, ..daemon }))
+    }
+
+    fn plan(&self, spec: &BuildSpec, limits: &Limits, profile: Profile, lease: Option<&Lease>) -> Plan {
+        let cache = lease.map(|lease| Cache { volume: lease.volume(), kept: caches::bound(self.config.caches.size) });
+        let mut labels = names::labels(&spec.attempt, &spec.tenant, self.process);
+        labels.extend(cache.as_ref().map(|cache| (names::CACHE.to_owned(), cache.volume.clone())));
         Plan {
             name: names::of_attempt(&spec.attempt),
-            labels: names::labels(&spec.attempt, &spec.tenant, self.process),
+            labels,
+            cache,
             run: Uuid::new_v4(),
             purpose: Purpose::Daemon(profile),
             resources: resources::requirements(limits, &self.config.pods.requests),
@@ -124,7 +161,7 @@ impl Inner {
         let owned = OwnedJob::create(&self.cluster, plan, &config.pods, |job| {
             Some(plan.secret(job, &certificates, profile, config.snapshotter, &config.registries))
         });
-        Ok(Daemon { owned: owned.await?, tls: certificates.client, profile, warm: false })
+        Ok(Daemon { owned: owned.await?, tls: certificates.client, profile, warm: false, lease: None })
     }
 
     /// Waits for the daemon's pod to run, and connects.
@@ -158,7 +195,7 @@ impl Inner {
 enum Ended {
     So(RunError),
     By(Trouble),
-    /// A daemon that had waited was gone before it learnt anything of the build.
+    /// The daemon learnt nothing of the build: one that had waited was gone, or one didn't start on its volume.
     Unused(Trouble),
 }
 
@@ -210,9 +247,22 @@ impl Build<'_> {
     async fn reached(&self) -> Result<Connection, Ended> {
         let Self { inner, daemon, spec, .. } = self;
         if !daemon.warm {
-            let until = Instant::now() + inner.config.start_deadline;
+            // Without its volume a build still can be made.
+            let patience = inner.config.start_deadline / if daemon.lease.is_some() { 2 } else { 1 };
+            let until = Instant::now() + patience;
             let reached = self.interrupt.or(inner.reached(daemon, until, Some(self.events))).await;
-            return Ok(reached.map_err(Ended::So)?.map_err(Ended::By)?.1);
+            let ended = |trouble| match trouble {
+                trouble @ (Trouble::Unscheduled(_)
+                | Trouble::Unstarted(_)
+                | Trouble::Silent(_)
+                | Trouble::Exited { .. })
+                    if daemon.lease.is_some() =>
+                {
+                    Ended::Unused(trouble)
+                }
+                trouble => Ended::By(trouble),
+            };
+            return Ok(reached.map_err(Ended::So)?.map_err(ended)?.1);
         }
         let until = Instant::now() + WARM_ANSWERS;
         let reached = self.interrupt.or(timeout_at(until, inner.reached(daemon, until, None))).await;

@@ -171,6 +171,8 @@ impl Inner {
             run,
             purpose: Purpose::Daemon(profile),
             resources: resources::requirements(&warm.limits, &self.config.pods.requests),
+            // It has no owner yet.
+            cache: None,
             // Taken at the last moment, it still has all of a build before it. Its certificates hold as long.
             deadline: self.config.start_deadline + warm.age + warm.limits.deadline + MARGIN,
         }

@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::Output, time::Duration};
 use kiln_backends::{
     BuildBackend as _, BuildId, InstanceId, KubernetesBackend, KubernetesConfig, Limits,
     conformance::Bench,
-    kubernetes::{Access, DaemonRegistries, Pods, Profile, Reach, SharedCredential, Snapshotter, Warm},
+    kubernetes::{Access, Caches, DaemonRegistries, Pods, Profile, Reach, SharedCredential, Snapshotter, Warm},
 };
 
 use crate::backends_bench::{bench_at, needed as needed_of_engines};
@@ -44,6 +44,7 @@ pub(crate) fn config(profile: Option<Profile>, reach: Reach) -> KubernetesConfig
         pods: Pods { image: image("userns"), rootless_image: image("rootless"), ..Pods::default() },
         start_deadline: Duration::from_secs(60),
         warm: Warm { pods: 0, limits: unbounded(), age: Duration::from_secs(600) },
+        caches: Caches { volumes: 0, size: 1 << 30, storage_class: None, age: Duration::from_secs(3600) },
         registries: DaemonRegistries { toml, ..DaemonRegistries::default() },
         shared_credential: SharedCredential::None,
     }

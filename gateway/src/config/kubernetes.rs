@@ -1,12 +1,12 @@
 //! `[engine.kubernetes]`: builds in a cluster, each with a daemon of its own.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use kiln_backends::{
     InstanceId, KubernetesConfig, Limits,
     kubernetes::{
-        Access, Affinity, DaemonRegistries, Pods, Profile, Reach, Requests, SharedCredential, Snapshotter, Toleration,
-        Warm,
+        Access, Affinity, Caches, DaemonRegistries, Pods, Profile, Reach, Requests, SharedCredential, Snapshotter,
+        Toleration, Warm,
     },
 };
 use serde::Deserialize;
@@ -16,6 +16,9 @@ use super::time::duration;
 /// BuildKit's own.
 const IMAGE: &str = "docker.io/moby/buildkit:v0.33.1";
 const ROOTLESS_IMAGE: &str = "docker.io/moby/buildkit:v0.33.1-rootless";
+
+/// Some bases and the layers of a dozen builds on them.
+const CACHE_SIZE: NonZeroU64 = NonZeroU64::new(10 << 30).unwrap();
 
 /// Builds in a cluster. The table turns them on, even if it is empty.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +51,15 @@ pub struct Kubernetes {
     /// How long a pod is kept ready before another takes its place.
     #[serde(deserialize_with = "duration")]
     pub warm_age: Duration,
+    /// Volumes for owners' layers, at most so many; none unless set.
+    pub cache_volumes: usize,
+    /// The size of each, bytes.
+    pub cache_size: NonZeroU64,
+    /// What provides them; the cluster's default if unset.
+    pub cache_storage_class: Option<String>,
+    /// How long a volume is kept that no build uses.
+    #[serde(deserialize_with = "duration")]
+    pub cache_age: Duration,
     /// Thousandths of a processor that a pod asks for.
     pub request_cpu_millis: u32,
     /// Memory that a pod asks for where its size class sets none, bytes.
@@ -86,6 +98,10 @@ impl Default for Kubernetes {
             start_deadline: Duration::from_secs(120),
             warm_pods: 0,
             warm_age: Duration::from_secs(1800),
+            cache_volumes: 0,
+            cache_size: CACHE_SIZE,
+            cache_storage_class: None,
+            cache_age: Duration::from_secs(7 * 24 * 3600),
             request_cpu_millis: cpu_millis,
             request_memory: memory,
             request_storage: storage,
@@ -126,6 +142,12 @@ impl Kubernetes {
             snapshotter: this.snapshotter,
             start_deadline: this.start_deadline,
             warm: Warm { pods: this.warm_pods, limits: of_most, age: this.warm_age },
+            caches: Caches {
+                volumes: this.cache_volumes,
+                size: this.cache_size.get(),
+                storage_class: this.cache_storage_class,
+                age: this.cache_age,
+            },
             registries,
             shared_credential: match (shares_credential, this.accept_shared_credential) {
                 (false, _) => SharedCredential::None,
@@ -173,7 +195,7 @@ mod tests {
         assert_eq!((engine.access, engine.reach), (Access::InCluster, Reach::PodIp));
         assert_eq!((engine.profile, engine.start_deadline), (None, Duration::from_secs(120)));
         assert_eq!(engine.shared_credential, SharedCredential::None);
-        assert_eq!(engine.warm.pods, 0);
+        assert_eq!((engine.warm.pods, engine.caches.volumes), (0, 0));
     }
 
     #[test]

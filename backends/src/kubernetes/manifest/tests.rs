@@ -22,6 +22,7 @@ fn plan(purpose: Purpose) -> Plan {
         run: Uuid::nil(),
         purpose,
         resources: resources::requirements(&limits, &Requests::default()),
+        cache: None,
         deadline,
     }
 }
