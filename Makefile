@@ -33,7 +33,7 @@ test: linux compile engines bases clients ## Bring up the real engines and run e
 
 test-cluster: linux compile engines bases cluster ## The same for builds in a cluster (Linux)
 	@set -e; eval "$$(deploy/dev/engines env)"; eval "$$(deploy/dev/cluster env)"; set -x; \
-	$(CARGO) test --locked --package kiln-conformance-tests --features cluster --no-fail-fast --test backends_kubernetes --test kubernetes_faults --test kubernetes_warm --test kubernetes_caches
+	$(CARGO) test --locked --package kiln-conformance-tests --features cluster --no-fail-fast --test backends_kubernetes --test kubernetes_faults --test kubernetes_warm --test kubernetes_caches --test deployed_cluster
 
 test-unit: compile ## Run the tests that need no engine
 	$(CARGO) test --locked --workspace --lib --bins

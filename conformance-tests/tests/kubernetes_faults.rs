@@ -241,7 +241,7 @@ async fn the_role_that_is_shipped_suffices_and_is_asked_for_where_it_is_missing(
     let refused = KubernetesBackend::new(config()).await.unwrap().probe().await.unwrap_err().to_string();
     assert!(refused.contains("may not create Jobs") && refused.contains("Role"), "{refused}");
 
-    let role = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes/role.yaml");
+    let role = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes/builds/role.yaml");
     namespace.kubectl(&["apply", "--filename", role]).await;
     // The suite is no pod of Kiln's, and its registry no public one.
     namespace.kubectl(&["delete", "networkpolicy", "kiln-builds"]).await;

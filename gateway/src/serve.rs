@@ -32,7 +32,7 @@ use crate::{
     listener,
     log::Logs,
     metrics::Metrics,
-    registry::{Network, ProcessRegistry, RegistryClient, TrustStore},
+    registry::{ClusterObjects, Network, ProcessRegistry, RegistryClient, TrustStore},
     stack::{self, Guard},
 };
 
@@ -48,7 +48,7 @@ pub struct StartError {
 ///
 /// # Errors
 /// When a part can't be set up: the message names it and what to do.
-pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+pub async fn serve(mut config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let callers = identities::callers(&config.identity, &config.openfaas)?;
     // Nobody but Kiln has business there: callers' files, keys and logs lie in it.
     std::fs::DirBuilder::new()
@@ -58,6 +58,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
         .map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let _lock = Lock::take(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
     let ledger = Ledger::open(&config.data_dir).await.map_err(failed("the ledger"))?;
+    ask_cluster(&mut config).await?;
     let Engine { backend, cluster } = engine(&config, ledger.instance()).await?;
     let backend: Arc<dyn BuildBackend> = Arc::new(StepDeadline::new(backend));
     let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
@@ -230,6 +231,15 @@ async fn bind(address: &str, key: &str) -> Result<TcpListener, StartError> {
 /// Where it really listens: the configured port may be 0, which lets the system choose.
 fn address(listener: &TcpListener) -> String {
     listener.local_addr().map_or_else(|e| e.to_string(), |address| address.to_string())
+}
+
+/// Has the cluster say what it is configured to say of registries.
+pub(crate) async fn ask_cluster(config: &mut Config) -> Result<(), StartError> {
+    let Some(settings) = &config.registry.cluster else { return Ok(()) };
+    let access = config.engine.kubernetes.clone().unwrap_or_default().access();
+    let objects = ClusterObjects::read(settings, &access).await.map_err(failed("registry.cluster"))?;
+    config.registry.of_cluster = Some(Arc::new(objects));
+    Ok(())
 }
 
 /// An engine, and where it is a cluster, that again: there is something to do in it beside builds.

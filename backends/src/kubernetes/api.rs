@@ -10,10 +10,11 @@ use kube::{
     Api, Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    config::{Access, KubernetesConfig},
+    config::{Access, AccountFiles, KubernetesConfig},
     trouble::Trouble,
 };
 use crate::{EngineError, buildkit::causes};
@@ -61,20 +62,8 @@ pub(super) enum Unanswered {
 impl Cluster {
     /// Reads what is needed to reach a cluster; doesn't connect.
     pub(super) async fn of(config: &KubernetesConfig) -> Result<Self, NoAccess> {
-        let mut access = match &config.access {
-            Access::InCluster => Config::incluster().map_err(no_access("the pod's service account"))?,
-            Access::Kubeconfig { file, context } => {
-                let what = format!("kubeconfig {}", file.display());
-                let read = Kubeconfig::read_from(file).map_err(no_access(&what))?;
-                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-                Config::from_custom_kubeconfig(read, &options).await.map_err(no_access(&what))?
-            }
-        };
-        access.default_retry = false;
-        access.connect_timeout = Some(ANSWER);
-        let namespace = config.namespace.clone().unwrap_or_else(|| access.default_namespace.clone());
-        let client = Client::try_from(access).map_err(no_access("the cluster's client"))?;
-        Ok(Self::new(client, namespace))
+        let (client, own) = client(&config.access).await?;
+        Ok(Self::new(client, config.namespace.clone().unwrap_or(own)))
     }
 
     pub(super) fn new(client: Client, namespace: String) -> Self {
@@ -88,6 +77,38 @@ impl Cluster {
             namespace,
         }
     }
+}
+
+/// A client, and the namespace that is its own. Reads what is needed to reach the cluster; doesn't connect.
+pub(super) async fn client(access: &Access) -> Result<(Client, String), NoAccess> {
+    let mut config = match access {
+        Access::InCluster(files) => in_cluster(files)?,
+        Access::Kubeconfig { file, context } => {
+            let what = format!("kubeconfig {}", file.display());
+            let read = Kubeconfig::read_from(file).map_err(no_access(&what))?;
+            let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+            Config::from_custom_kubeconfig(read, &options).await.map_err(no_access(&what))?
+        }
+    };
+    config.default_retry = false;
+    config.connect_timeout = Some(ANSWER);
+    let namespace = config.default_namespace.clone();
+    Ok((Client::try_from(config).map_err(no_access("the cluster's client"))?, namespace))
+}
+
+/// Files of one's own take the place of the pod's; both are read again when the token is renewed.
+fn in_cluster(AccountFiles { token_file, ca_file }: &AccountFiles) -> Result<Config, NoAccess> {
+    let mut config = Config::incluster().map_err(no_access("the pod's service account"))?;
+    if let Some(file) = token_file {
+        config.auth_info.token_file = Some(file.display().to_string());
+    }
+    if let Some(file) = ca_file {
+        let what = format!("the cluster's CA {}", file.display());
+        let authorities = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let authorities = authorities.map_err(no_access(&what))?;
+        config.root_cert = Some(authorities.iter().map(|authority| authority.to_vec()).collect());
+    }
+    Ok(config)
 }
 
 pub(super) fn no_access<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: &str) -> impl FnOnce(E) -> NoAccess {

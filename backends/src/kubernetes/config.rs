@@ -41,7 +41,7 @@ pub struct KubernetesConfig {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Access {
     /// By the service account of the pod in which Kiln runs.
-    InCluster,
+    InCluster(AccountFiles),
     /// By a kubeconfig, for development.
     Kubeconfig {
         /// The file.
@@ -49,6 +49,15 @@ pub enum Access {
         /// The context in it; its current one if `None`.
         context: Option<String>,
     },
+}
+
+/// Where a service account's files are, if not where pods have them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AccountFiles {
+    /// The token, read again as it is renewed.
+    pub token_file: Option<PathBuf>,
+    /// The API server's authorities, PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// How Kiln gets to a daemon.

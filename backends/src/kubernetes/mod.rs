@@ -15,6 +15,7 @@ mod daemon;
 mod forward;
 mod manifest;
 mod names;
+mod objects;
 mod owned;
 mod prove;
 mod resources;
@@ -33,10 +34,11 @@ use uuid::Uuid;
 
 pub use api::NoAccess;
 pub use config::{
-    Access, Caches, DAEMON_FOLDER, DaemonRegistries, KubernetesConfig, Pods, Profile, Reach, Requests,
+    Access, AccountFiles, Caches, DAEMON_FOLDER, DaemonRegistries, KubernetesConfig, Pods, Profile, Reach, Requests,
     SharedCredential, Snapshotter, Warm,
 };
 pub use k8s_openapi::api::core::v1::{Affinity, Toleration};
+pub use objects::{FoundSecret, Objects};
 pub use trouble::Trouble;
 
 use crate::{AttemptName, BuildBackend, BuildSpec, Capabilities, EngineError, EventSink, Pushed, RunError};

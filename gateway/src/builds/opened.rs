@@ -17,7 +17,7 @@ pub(super) struct Opened {
 impl Materials {
     /// Where the images of an owner with these settings go.
     pub(super) async fn destination(&self, settings: &BTreeMap<String, String>) -> Result<Push, Failure> {
-        let push = destination(&self.process, self.registry.registries(), settings, None).await;
+        let push = destination(&self.process, self.registry.registries(), settings).await;
         push.map_err(|error| Failure::new(Reason::PushDenied, error.to_string()))
     }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, time::Duration}
 use kiln_backends::{
     InstanceId, KubernetesConfig, Limits,
     kubernetes::{
-        Access, Affinity, Caches, DaemonRegistries, Pods, Profile, Reach, Requests, SharedCredential, Snapshotter,
-        Toleration, Warm,
+        Access, AccountFiles, Affinity, Caches, DaemonRegistries, Pods, Profile, Reach, Requests, SharedCredential,
+        Snapshotter, Toleration, Warm,
     },
 };
 use serde::Deserialize;
@@ -28,6 +28,10 @@ pub struct Kubernetes {
     pub kubeconfig: Option<PathBuf>,
     /// The kubeconfig's context; its current one if unset.
     pub context: Option<String>,
+    /// The service account's token, if not where pods have it; also `KUBERNETES_TOKEN_FILENAME`.
+    pub token_file: Option<PathBuf>,
+    /// The API server's authorities, if not where pods have them; also `KUBERNETES_CERT_FILENAME`.
+    pub ca_file: Option<PathBuf>,
     /// Where Jobs are made; Kiln's own, or the context's, if unset.
     pub namespace: Option<String>,
     /// How daemons are reached; through the API server where there is a kubeconfig, if unset.
@@ -88,6 +92,8 @@ impl Default for Kubernetes {
         Self {
             kubeconfig: None,
             context: None,
+            token_file: None,
+            ca_file: None,
             namespace: None,
             reach: None,
             profile: None,
@@ -117,6 +123,18 @@ impl Default for Kubernetes {
 }
 
 impl Kubernetes {
+    /// How the cluster is reached.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        match &self.kubeconfig {
+            Some(file) => Access::Kubeconfig { file: file.clone(), context: self.context.clone() },
+            None => {
+                let (token_file, ca_file) = (self.token_file.clone(), self.ca_file.clone());
+                Access::InCluster(AccountFiles { token_file, ca_file })
+            }
+        }
+    }
+
     /// The engine's settings. `shares_credential` tells whether sessions may hand out a push credential that is valid
     /// for everybody's repositories; `of_most` is what most builds are bounded by.
     #[must_use]
@@ -128,11 +146,8 @@ impl Kubernetes {
         of_most: Limits,
     ) -> KubernetesConfig {
         let this = self.clone();
-        let access = match this.kubeconfig {
-            Some(file) => Access::Kubeconfig { file, context: this.context },
-            None => Access::InCluster,
-        };
-        let usual = if access == Access::InCluster { Reach::PodIp } else { Reach::PortForward };
+        let access = self.access();
+        let usual = if this.kubeconfig.is_none() { Reach::PodIp } else { Reach::PortForward };
         KubernetesConfig {
             instance,
             access,
@@ -192,7 +207,7 @@ mod tests {
     #[test]
     fn an_empty_table_is_the_cluster_around_kiln() {
         let engine = engine("", false);
-        assert_eq!((engine.access, engine.reach), (Access::InCluster, Reach::PodIp));
+        assert_eq!((engine.access, engine.reach), (Access::InCluster(AccountFiles::default()), Reach::PodIp));
         assert_eq!((engine.profile, engine.start_deadline), (None, Duration::from_secs(120)));
         assert_eq!(engine.shared_credential, SharedCredential::None);
         assert_eq!((engine.warm.pods, engine.caches.volumes), (0, 0));

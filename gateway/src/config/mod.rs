@@ -251,12 +251,14 @@ fn value<'v>(variables: &'v BTreeMap<String, String>, name: &str) -> Option<&'v 
 
 /// What the variables of the replaced systems say, as keys.
 fn replaced(variables: &BTreeMap<String, String>) -> Result<toml::Table, ConfigError> {
-    const KEYS: [(&str, &str); 9] = [
+    const KEYS: [(&str, &str); 11] = [
         ("BUILDER_CATALOG_JSON", "openserverless.catalog_json"),
         ("BUILDER_CATALOG_FILE", "openserverless.catalog_file"),
         ("buildkit_url", "engine.buildkit"),
         ("BUILDKIT_HOST", "engine.buildkit"),
         ("DOCKER_HOST", "engine.docker"),
+        ("KUBERNETES_TOKEN_FILENAME", "engine.kubernetes.token_file"),
+        ("KUBERNETES_CERT_FILENAME", "engine.kubernetes.ca_file"),
         ("HTTP_PROXY", "steps.http_proxy"),
         ("HTTPS_PROXY", "steps.https_proxy"),
         ("NO_PROXY", "steps.no_proxy"),

@@ -133,7 +133,7 @@ impl Images {
     /// Where this caller's images are.
     async fn push(&self, identity: &Identity) -> Result<Push, ImagesError> {
         let settings = owner_settings(identity);
-        Ok(destination(&self.0.process, self.0.registry.registries(), &settings, None).await?)
+        Ok(destination(&self.0.process, self.0.registry.registries(), &settings).await?)
     }
 
     /// The same, once no other question of this owner's is under way.

@@ -4,13 +4,14 @@
 //! the cluster's annotation, [`DEFAULT_HOST`]. A credential goes to the host it was given for and to
 //! no other: the operator's to the operator's host, the user's to the one that the user named.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{
+    cluster::Cluster,
     credentials::Credential,
     docker_config::{CredentialError, DockerConfig},
     host::{Host, InvalidHost, NamedHost},
@@ -44,6 +45,11 @@ pub struct ProcessRegistry {
     /// `REGISTRY_PUSH_SECRET`: `user:password`, or the name of a Secret of the cluster.
     #[serde(skip)]
     pub push_secret: Option<SecretString>,
+    /// Has a cluster asked; what it says is in `of_cluster` then.
+    pub cluster: Option<Cluster>,
+    /// The cluster's word.
+    #[serde(skip)]
+    pub of_cluster: Option<Arc<dyn ClusterRegistry>>,
 }
 
 /// Where an image goes.
@@ -68,9 +74,9 @@ pub enum ClusterSecret {
 
 /// What a cluster knows of registries.
 #[async_trait]
-pub trait ClusterRegistry: Send + Sync {
-    /// The annotation `registry_host` of the ConfigMap `config`.
-    async fn registry_host(&self) -> Option<String>;
+pub trait ClusterRegistry: std::fmt::Debug + Send + Sync {
+    /// The annotation `registry_host` of the ConfigMap `config`, as it was at the start.
+    fn registry_host(&self) -> Option<&str>;
 
     /// The credential for `host` out of a Secret.
     ///
@@ -130,18 +136,13 @@ pub async fn destination(
     process: &ProcessRegistry,
     registries: &Registries,
     user: &BTreeMap<String, String>,
-    cluster: Option<&dyn ClusterRegistry>,
 ) -> Result<Push, DestinationError> {
-    let annotation = match cluster {
-        Some(cluster) => cluster.registry_host().await,
-        None => None,
-    };
-    let Choice { named: NamedHost { host, plain_http }, source } = choose(process, user, annotation.as_deref())?;
+    let Choice { named: NamedHost { host, plain_http }, source } = choose(process, user, process.annotation())?;
     let credential = match source {
         Source::Given(credential) => Some(credential),
         Source::Operators => process.credential(&host).await?,
         Source::Nobodys => None,
-        Source::Cluster(secret) => match cluster {
+        Source::Cluster(secret) => match &process.of_cluster {
             Some(cluster) => cluster.credential(&secret, &host).await.map_err(DestinationError::Cluster)?,
             None => return Err(DestinationError::NoCluster { setting: secret.setting() }),
         },
@@ -203,14 +204,16 @@ impl ClusterSecret {
 }
 
 impl ProcessRegistry {
-    /// Which registry this user's images go to, where no cluster has a say.
+    /// Which registry this user's images go to.
     ///
     /// # Errors
     /// When a setting names no registry, or a Secret that only a cluster has.
     pub fn push_host(&self, user: &BTreeMap<String, String>) -> Result<Host, DestinationError> {
-        let Choice { named, source } = choose(self, user, None)?;
+        let Choice { named, source } = choose(self, user, self.annotation())?;
         match source {
-            Source::Cluster(secret) => Err(DestinationError::NoCluster { setting: secret.setting() }),
+            Source::Cluster(secret) if self.of_cluster.is_none() => {
+                Err(DestinationError::NoCluster { setting: secret.setting() })
+            }
             _ => Ok(named.host),
         }
     }
@@ -241,9 +244,13 @@ impl ProcessRegistry {
         }
     }
 
-    /// The host that the operator has set.
+    fn annotation(&self) -> Option<&str> {
+        self.of_cluster.as_ref().and_then(|cluster| cluster.registry_host())
+    }
+
+    /// The host that the operator has set, here or in the cluster.
     pub(super) fn named_host(&self) -> Result<Option<NamedHost>, InvalidHost> {
-        non_blank(self.host.as_deref()).map(NamedHost::parse).transpose()
+        non_blank(self.host.as_deref()).or(non_blank(self.annotation())).map(NamedHost::parse).transpose()
     }
 
     /// The operator's own credential for `host`, for bases as for pushes.
@@ -346,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn a_secrets_name_needs_a_cluster() {
         let user = BTreeMap::from([("REGISTRY_SECRET".to_owned(), "mine".to_owned())]);
-        let error = destination(&ProcessRegistry::default(), &Registries::default(), &user, None).await.unwrap_err();
+        let error = destination(&ProcessRegistry::default(), &Registries::default(), &user).await.unwrap_err();
         assert!(error.to_string().starts_with("REGISTRY_SECRET names a Secret of a cluster"), "{error}");
     }
 
@@ -362,7 +369,7 @@ mod tests {
         ] {
             let process = ProcessRegistry { host: Some(host.to_owned()), ..ProcessRegistry::default() };
             let table: Registries = toml::from_str(table).unwrap();
-            let push = destination(&process, &table, &BTreeMap::new(), None).await.unwrap();
+            let push = destination(&process, &table, &BTreeMap::new()).await.unwrap();
             assert_eq!(push.manner.plain_http, plain, "{host}");
         }
     }

@@ -117,6 +117,12 @@ impl DockerConfig {
         serde_json::from_slice(&bytes).map_err(|error| CredentialError::Syntax { path, line: error.line() })
     }
 
+    /// What the text says itself: programs that it names aren't run for it.
+    pub(super) fn of_auths(text: &[u8]) -> Option<Self> {
+        let Self { auths, .. } = serde_json::from_slice(text).ok()?;
+        Some(Self { auths, ..Self::default() })
+    }
+
     /// The credential for `host`: its own helper, else the store, else what the file itself has.
     pub(super) async fn credential(&self, host: &Host) -> Result<Option<Credential>, CredentialError> {
         if let Some((key, name)) = self.cred_helpers.iter().find(|(key, _)| names(key, host)) {

@@ -9,6 +9,7 @@ mod address;
 mod auth;
 mod base;
 mod client;
+mod cluster;
 mod credentials;
 mod destination;
 mod docker_config;
@@ -29,6 +30,7 @@ mod truststore;
 pub use self::{
     base::{Base, BaseConfig},
     client::{Authentication, RegistryClient},
+    cluster::{Cluster, ClusterObjects, Unasked},
     credentials::{Credential, Credentials},
     destination::{ClusterRegistry, ClusterSecret, DestinationError, ProcessRegistry, Push, destination},
     docker_config::CredentialError,

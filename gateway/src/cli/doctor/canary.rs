@@ -69,7 +69,7 @@ async fn spec(
     addresses: &[String],
 ) -> Result<BuildSpec, String> {
     let base = BaseRef::parse(image).map_err(|e| e.to_string())?;
-    let push = destination(&config.registry, client.registries(), &BTreeMap::new(), None).await;
+    let push = destination(&config.registry, client.registries(), &BTreeMap::new()).await;
     let push = push.map_err(|e| e.to_string())?;
     let mut credentials = Credentials::default();
     let credential = config.registry.credential(base.host()).await.map_err(|e| e.to_string())?;

@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     identities::{self, Kind},
     registry::{Authentication, Registries, RegistryClient, RegistryError, destination},
-    serve::{self, causes},
+    serve::{self, ask_cluster, causes},
 };
 
 /// What to check.
@@ -56,13 +56,16 @@ enum Verdict {
 }
 
 pub(crate) async fn run(args: &Args) -> ExitCode {
-    let config = match args.config.load() {
+    let mut config = match args.config.load() {
         Ok(config) => config,
         Err(error) => return fail(exit::USAGE, &error),
     };
     let mut findings = vec![good("configuration", "it can be read")];
     findings.push(data_dir(&config.data_dir, config.limits.min_free));
     findings.push(authorities(&config));
+    if let Err(error) = ask_cluster(&mut config).await {
+        findings.push(bad("registry", causes(&error)));
+    }
     findings.extend(engine(&config).await);
     findings.extend(registry(&config).await);
     findings.extend(identity(&config).await);
@@ -205,7 +208,7 @@ async fn registry(config: &Config) -> Vec<Finding> {
 async fn ping(config: &Config, client: &RegistryClient) -> Finding {
     const PART: &str = "registry";
     let registries: &Registries = client.registries();
-    let push = match destination(&config.registry, registries, &BTreeMap::new(), None).await {
+    let push = match destination(&config.registry, registries, &BTreeMap::new()).await {
         Ok(push) => push,
         Err(error) => return bad(PART, error.to_string()),
     };
