@@ -8,10 +8,11 @@ use std::{
 };
 
 /// A door: what its rows' ids begin with, and where its suite lies.
-const DOORS: [(&str, &str); 3] = [
+const DOORS: [(&str, &str); 4] = [
     ("OS-", "conformance-tests/tests/openserverless"),
     ("OF-", "conformance-tests/tests/openfaas"),
     ("PG-", "conformance-tests/tests/page"),
+    ("WH-", "conformance-tests/tests/webhooks"),
 ];
 
 /// A row of a table: its id, and what its last column says.

@@ -24,3 +24,4 @@ mod rescue;
 pub mod sealed;
 pub mod serve;
 pub mod stack;
+pub mod webhooks;

@@ -25,6 +25,7 @@ struct Inner {
     running: Gauge,
     engine_up: Gauge,
     requests: Family<Answer, Counter>,
+    deliveries: Family<Delivery, Counter>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -37,6 +38,11 @@ struct Outcome {
 struct Answer {
     door: &'static str,
     status: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Delivery {
+    outcome: &'static str,
 }
 
 /// Counts a running build until dropped.
@@ -59,6 +65,7 @@ impl Metrics {
             running: Gauge::default(),
             engine_up: Gauge::default(),
             requests: Family::default(),
+            deliveries: Family::default(),
         };
         Self(Arc::new(inner.registered()))
     }
@@ -102,6 +109,11 @@ impl Metrics {
         self.0.requests.get_or_create(&Answer { door, status }).inc();
     }
 
+    /// An attempt to deliver a webhook's message left it so.
+    pub fn delivery(&self, outcome: &'static str) {
+        self.0.deliveries.get_or_create(&Delivery { outcome }).inc();
+    }
+
     /// All metrics as OpenMetrics text.
     #[must_use]
     pub fn encode(&self) -> String {
@@ -141,6 +153,8 @@ impl Inner {
         r.register("builds_running", "Builds on the engine now", self.running.clone());
         r.register("engine_up", "1 while the engine answers and keeps the rules", self.engine_up.clone());
         r.register("requests", "Requests answered, by door and status", self.requests.clone());
+        let deliveries = "Attempts to deliver webhooks' messages, by what came of them";
+        r.register("webhook_attempts", deliveries, self.deliveries.clone());
         self
     }
 }

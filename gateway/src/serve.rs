@@ -34,6 +34,7 @@ use crate::{
     metrics::Metrics,
     registry::{ClusterObjects, Network, ProcessRegistry, RegistryClient, TrustStore},
     stack::{self, Guard},
+    webhooks::{Courier, Webhooks},
 };
 
 /// Kiln can't start.
@@ -69,6 +70,8 @@ pub async fn serve(mut config: Config, stop: impl Future<Output = ()>) -> Result
     let catalog =
         Catalog::load(config.openserverless.catalog_json.as_deref(), config.openserverless.catalog_file.as_deref());
     let catalog = catalog.map_err(failed("openserverless.catalog"))?;
+    let webhooks = Webhooks::new(config.webhooks.clone(), network(&config)?.extra_ca.as_deref());
+    let webhooks = webhooks.map_err(failed("webhooks"))?;
     let public = bind(&config.listen.to_string(), "listen").await?;
     let admin = bind(&config.admin_listen.to_string(), "admin_listen").await?;
 
@@ -112,14 +115,15 @@ pub async fn serve(mut config: Config, stop: impl Future<Output = ()>) -> Result
         pull_host: config.openserverless.pull_host.as_deref().map(Into::into),
     };
     let admission = Admission::new(&config.limits);
-    let openfaas = openfaas(&config, &builds, &process, &admission, &callers)?;
+    let openfaas = openfaas(&config, &builds, &process, &admission, &callers, &webhooks)?;
     let page = config.page.enabled.then(|| Page {
         builds: builds.clone(),
         registry: Arc::clone(&process),
         sessions: Sessions::new(seal, config.page.session),
     });
     let images = Images::new(builds.clone(), registry, Arc::clone(&process));
-    let native = Native { builds: builds.clone(), sharing, images, registry: process, sizes };
+    let webhook = webhooks.clone();
+    let native = Native { builds: builds.clone(), sharing, images, registry: process, sizes, webhooks: webhook };
     // Before it serves: whoever sees it do so may send the signal.
     let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
     let guard = Guard::new(callers.provider, admission.clone());
@@ -129,6 +133,8 @@ pub async fn serve(mut config: Config, stop: impl Future<Output = ()>) -> Result
     tasks.spawn(reload.run(move |limits| reloaded.apply(limits), draining.clone()));
     tasks.spawn(listener::serve(public, router, Some(admission), closing.clone()));
     tasks.spawn(listener::serve(admin, probes::admin_routes(metrics, builds.clone()), None, closing.clone()));
+    // Until the last build has ended: its end is told of, too.
+    tasks.spawn(Courier::new(builds.clone(), webhooks).run(closing.clone()));
     let settings = RunnerSettings {
         concurrency: config.limits.concurrency,
         deadline: config.limits.deadline,
@@ -156,6 +162,7 @@ fn openfaas(
     registry: &Arc<ProcessRegistry>,
     admission: &Admission,
     callers: &identities::Callers,
+    webhooks: &Webhooks,
 ) -> Result<Option<OpenFaas>, StartError> {
     let settings = &config.openfaas;
     if !settings.is_on() {
@@ -186,6 +193,7 @@ fn openfaas(
         proof: Arc::new(proof),
         in_flight: InFlightBound::of(settings.max_inflight, !settings.tenants.is_empty()),
         on_disconnect: settings.on_disconnect,
+        webhooks: webhooks.clone(),
     }))
 }
 

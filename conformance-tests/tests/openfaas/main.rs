@@ -6,6 +6,7 @@ mod archive;
 mod asks;
 mod bases;
 mod builds;
+mod callbacks;
 mod crowds;
 mod dialects;
 mod drop_in;

@@ -10,6 +10,7 @@ use super::{Builds, Place, QueueFull, Request};
 use crate::{
     ledger::{Accepted, Build, Content, Input, LedgerError, NewBuild},
     registry::{DestinationError, ProcessRegistry},
+    webhooks::Wanted,
 };
 
 /// A build that a door asks for, complete and within its owner's scope.
@@ -31,6 +32,8 @@ pub struct Submission {
     pub input: Option<Input>,
     /// Settings of the owner that the run needs and nobody else may read.
     pub owner_settings: BTreeMap<String, String>,
+    /// Where the owner wants to be told of it.
+    pub webhook: Option<Wanted>,
 }
 
 /// The settings of a user that say where images go, and with which credential.
@@ -57,7 +60,7 @@ impl Submission {
     ) -> Result<Self, DestinationError> {
         let owner_settings = owner_settings(identity);
         let registry = process.push_host(&owner_settings)?.to_string();
-        Ok(Self { origin, registry, target, request, file, content: None, input: None, owner_settings })
+        Ok(Self { origin, registry, target, request, file, content: None, input: None, owner_settings, webhook: None })
     }
 }
 
@@ -120,6 +123,7 @@ impl Builds {
             let settings = serde_json::to_vec(&submission.owner_settings).map_err(std::io::Error::from)?;
             Some(shared.seal.seal(id.0.as_bytes(), &settings)?)
         };
+        let webhook = submission.webhook.map(|wanted| wanted.sealed(&shared.seal, id)).transpose()?;
         let build = NewBuild {
             id,
             content: submission.content,
@@ -129,6 +133,7 @@ impl Builds {
             request: submission.request,
             file: submission.file,
             sealed,
+            webhook,
             accepted_at: Timestamp::now(),
         };
         Ok((build, place))

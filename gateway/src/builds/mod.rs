@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    ledger::{Build, Cleanup, Ledger, LedgerError, Seal, State},
+    ledger::{Build, Cleanup, Delivery, Ledger, LedgerError, Seal, State, Webhook},
     log::{End, Logs, Reader, RecordKind},
     metrics::Metrics,
     recipes::Kind,
@@ -235,6 +235,35 @@ impl Builds {
         let which = format!("{removed} finished before {before}");
         audit::Line::by("delete", owner).from(origin).build(&which).done();
         Ok(removed)
+    }
+
+    /// The webhook of a build of this owner, and what became of its messages.
+    ///
+    /// # Errors
+    /// When the ledger failed.
+    pub async fn webhook(
+        &self,
+        owner: &UserName,
+        id: BuildId,
+    ) -> Result<Option<(Webhook, Vec<Delivery>)>, LedgerError> {
+        if self.0.ledger.get(owner, id).await?.is_none() {
+            return Ok(None);
+        }
+        let Some(webhook) = self.0.ledger.webhook(id).await? else { return Ok(None) };
+        Ok(Some((webhook, self.0.ledger.deliveries(id).await?)))
+    }
+
+    /// Of every owner's: for the courier of webhooks' messages, never for a door.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.0.seal
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Accepts nothing from now on.

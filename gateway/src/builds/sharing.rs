@@ -67,7 +67,8 @@ impl Sharing {
     /// See [`Refused`].
     pub async fn accept(&self, mut submission: Submission) -> Result<Receipt, Refused> {
         let push = self.look_up(&mut submission).await;
-        if let (Some(push), false, None) = (&push, submission.request.fresh, &submission.content)
+        if let (Some(push), false, None, None) =
+            (&push, submission.request.fresh, &submission.content, &submission.webhook)
             && let Some(build) = self.standing(push, &submission).await?
         {
             return Ok(Receipt::Existing(Box::new(build)));

@@ -14,6 +14,7 @@ mod page;
 mod reload;
 mod sources;
 mod time;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +33,7 @@ pub use openfaas::{OnDisconnect, OpenFaas, Tenant};
 pub use page::Page;
 pub use reload::{Reload, Source};
 pub use sources::{AddHost, Frontend, InvalidSource, Sources};
+pub use webhooks::Webhooks;
 
 use crate::registry::{ProcessRegistry, Registries};
 
@@ -73,6 +75,8 @@ pub struct Config {
     pub openfaas: OpenFaas,
     /// The page for people.
     pub page: Page,
+    /// Word of builds to their owners' receivers.
+    pub webhooks: Webhooks,
     /// Where all this was read.
     #[serde(skip)]
     pub source: Source,
@@ -187,6 +191,7 @@ impl Default for Config {
             openserverless: OpenServerless::default(),
             openfaas: OpenFaas::default(),
             page: Page::default(),
+            webhooks: Webhooks::default(),
             source: Source::default(),
             opened: Vec::new(),
         }

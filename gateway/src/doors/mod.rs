@@ -10,6 +10,12 @@ pub mod probes;
 
 use http::{Method, Request};
 
+use crate::{
+    builds::Builds,
+    ledger::{Build, Delivery, LedgerError, Style, Webhook},
+    webhooks::Message,
+};
+
 /// The door that a path belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Door {
@@ -62,5 +68,18 @@ impl Door {
             Self::Page => "page",
             Self::Plain => "plain",
         }
+    }
+}
+
+/// What a webhook is told of a build, in the words of the door that it was asked for at.
+pub(crate) async fn told(
+    builds: &Builds,
+    build: &Build,
+    delivery: &Delivery,
+    webhook: &Webhook,
+) -> Result<Message, LedgerError> {
+    match webhook.style {
+        Style::CloudEvents => Ok(native::told(builds, build, delivery)),
+        Style::OfBuilder | Style::Pro => openfaas::told(builds, build, webhook).await,
     }
 }

@@ -9,10 +9,12 @@ mod repository;
 mod row;
 mod seal;
 mod twins;
+mod webhooks;
 mod write;
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,14 +25,15 @@ use sqlx::{
     Connection as _, Row as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 pub use list::{Filter, Rows};
 pub use lock::Lock;
 pub use row::{Accepted, Build, Change, Cleanup, Content, NewBuild, State};
-pub use seal::Seal;
+pub use seal::{Seal, Unsealable};
 pub use twins::{Input, Wanted};
+pub use webhooks::{Delivery, Outcome, Style, Webhook};
 use write::{Write, Writer};
 
 /// How long a statement waits for another process's lock, such as a backup's.
@@ -53,6 +56,8 @@ const CACHE: &str = "-512";
 pub struct Ledger {
     readers: SqlitePool,
     writer: Writer,
+    /// Wakes who looks for messages to be sent.
+    written: Arc<Notify>,
     instance: InstanceId,
     tenant_key: hmac::Key,
 }
@@ -98,7 +103,9 @@ impl Ledger {
         sqlx::migrate!("src/ledger/migrations").run(&single).await?;
         let (instance, tenant_key) = installation(&single).await?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { readers, writer: Writer::start(single), instance, tenant_key })
+        let written = Arc::new(Notify::new());
+        let writer = Writer::start(single, Arc::clone(&written));
+        Ok(Self { readers, writer, written, instance, tenant_key })
     }
 
     /// Where the ledger of a data folder lies.
@@ -379,6 +386,7 @@ mod tests {
                 request: Request::default(),
                 file: Some(vec![at; if at == 19 { 300_000 } else { 10 }]),
                 sealed: None,
+                webhook: None,
                 accepted_at: Timestamp::now(),
             };
             let id = build.id;

@@ -8,7 +8,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{LedgerError, twins::Input};
+use super::{LedgerError, twins::Input, webhooks::Webhook};
 use crate::builds::Request;
 
 /// Where a build is on its way. The last three are for ever.
@@ -49,6 +49,8 @@ pub struct NewBuild {
     pub file: Option<Vec<u8>>,
     /// What it needs of its owner's secrets, sealed.
     pub sealed: Option<Vec<u8>>,
+    /// Where its owner wants to be told of it.
+    pub webhook: Option<Webhook>,
     /// When it was asked for.
     pub accepted_at: Timestamp,
 }
@@ -242,6 +244,6 @@ fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, LedgerError> {
     serde_json::from_str(text).map_err(|e| LedgerError::Corrupt(e.to_string()))
 }
 
-fn time(milliseconds: i64) -> Result<Timestamp, LedgerError> {
+pub(super) fn time(milliseconds: i64) -> Result<Timestamp, LedgerError> {
     Timestamp::from_millisecond(milliseconds).map_err(|e| LedgerError::Corrupt(e.to_string()))
 }

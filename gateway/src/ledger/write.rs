@@ -1,17 +1,18 @@
 //! The ledger's one writer: takes what waits, applies it in one transaction, answers after the sync.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kiln_backends::{BuildId, Failure};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{
     LedgerError,
     row::{Accepted, Build, Change, Cleanup, NewBuild, State},
     twins::{self, Twin, Wanted},
+    webhooks::{self, Delivery},
 };
 
 /// How many writes may share a sync; more would only make the first of them wait.
@@ -35,6 +36,7 @@ pub(super) enum Write {
     ForgetInput(BuildId, Reply<()>),
     Remove(Cleanup, Reply<Vec<BuildId>>),
     Extender([String; 3], Reply<()>),
+    Tried(Box<Delivery>, Reply<()>),
     Check(Reply<()>),
 }
 
@@ -45,9 +47,9 @@ type Answers = Vec<Box<dyn FnOnce(Result<(), LedgerError>) + Send>>;
 pub(super) struct Writer(mpsc::Sender<Write>);
 
 impl Writer {
-    pub(super) fn start(pool: SqlitePool) -> Self {
+    pub(super) fn start(pool: SqlitePool, written: Arc<Notify>) -> Self {
         let (sender, receiver) = mpsc::channel(GROUP);
-        tokio::spawn(write_groups(pool, receiver));
+        tokio::spawn(write_groups(pool, receiver, written));
         Self(sender)
     }
 
@@ -56,7 +58,7 @@ impl Writer {
     }
 }
 
-async fn write_groups(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>) {
+async fn write_groups(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>, written: Arc<Notify>) {
     let mut group = Vec::with_capacity(GROUP);
     while waiting.recv_many(&mut group, GROUP).await > 0 {
         let mut answers = Answers::new();
@@ -70,6 +72,7 @@ async fn write_groups(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>) {
         for answer in answers {
             answer(failed.as_ref().map_or(Ok(()), |e| Err(LedgerError::NotWritten(e.clone()))));
         }
+        written.notify_one();
     }
 }
 
@@ -136,6 +139,10 @@ async fn apply(db: &mut SqliteConnection, write: Write, answers: &mut Answers) -
                 .await?;
             answer(answers, reply, ());
         }
+        Write::Tried(delivery, reply) => {
+            webhooks::update(db, &delivery).await?;
+            answer(answers, reply, ());
+        }
         Write::Check(reply) => {
             sqlx::query("UPDATE installation SET only_row = 1").execute(&mut *db).await?;
             answer(answers, reply, ());
@@ -193,8 +200,10 @@ async fn meet(db: &mut SqliteConnection, build: &mut NewBuild) -> Result<Option<
     let Some(input) = build.input.as_ref().filter(|input| !input.fresh) else { return Ok(None) };
     let wanted = Wanted { registry: &build.registry, target: &build.target, input };
     Ok(match twins::find(db, wanted).await? {
-        // Whoever has a key of their own is to find a build of their own by it.
-        Twin::Same(same) if build.content.is_none() && !same.state.is_terminal() => Some(Meeting::Shares(same)),
+        // Whoever has a key of their own is to find a build of their own by it, and whoever has a webhook is told of one.
+        Twin::Same(same) if build.content.is_none() && build.webhook.is_none() && !same.state.is_terminal() => {
+            Some(Meeting::Shares(same))
+        }
         // Whose image another one takes can't be taken.
         Twin::Same(same) => {
             Some(Meeting::Follows(same.follows.filter(|_| !same.state.is_terminal()).unwrap_or(same.id)))
@@ -245,6 +254,11 @@ async fn insert_all(db: &mut SqliteConnection, builds: &mut [Box<NewBuild>]) -> 
             row.push_bind(id.0.as_bytes().to_vec()).push_bind(bytes);
         });
         query.build().execute(&mut *db).await?;
+    }
+    for build in builds.iter() {
+        if let Some(webhook) = &build.webhook {
+            webhooks::insert(db, build.id, build.target.owner(), webhook).await?;
+        }
     }
     Ok(())
 }
@@ -402,4 +416,9 @@ async fn drop_file(db: &mut SqliteConnection, id: BuildId) -> Result<(), LedgerE
 
 fn text(failure: &Failure) -> Result<String, LedgerError> {
     serde_json::to_string(failure).map_err(|e| LedgerError::Corrupt(e.to_string()))
+}
+
+/// An id as the tables have it.
+pub(super) fn id_of(id: BuildId) -> Vec<u8> {
+    id.0.as_bytes().to_vec()
 }

@@ -1,6 +1,6 @@
-//! Which addresses a registry may have that a caller named.
+//! Which addresses a registry may have that a caller named, and the receiver of a webhook.
 //!
-//! A caller may name any registry, so Kiln could be made to ask addresses that only it can reach:
+//! A caller may name any of them, so Kiln could be made to ask addresses that only it can reach:
 //! the cloud's metadata service, the cluster, its own loopback. Therefore a host that the operator
 //! hasn't configured is reached at public addresses only, whether its name is an address, resolves
 //! to one, or redirects to one. The names are checked where they are resolved, at each connection,
@@ -11,6 +11,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
+
+use ipnet::IpNet;
 
 use reqwest::{
     Url,
@@ -24,7 +26,7 @@ const REDIRECTS: usize = 5;
 /// The address isn't public.
 #[derive(Debug, thiserror::Error)]
 #[error("its address isn't public")]
-pub(super) struct AddressRefused;
+pub(crate) struct AddressRefused;
 
 /// The redirection leads where it may not.
 #[derive(Debug, thiserror::Error)]
@@ -35,18 +37,58 @@ enum RedirectRefused {
     Downgrade,
 }
 
-/// Resolves names, leaving out addresses that aren't public.
-pub(super) struct PublicAddresses {
+/// Which addresses may be reached: the public ones, and those in networks that the operator has named.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reach(Arc<[IpNet]>);
+
+/// Resolves names as the system does.
+pub(crate) struct SystemNames;
+
+/// Resolves names, leaving out addresses that may not be reached. The connection is made to what is
+/// left, so nobody resolves the name a second time.
+pub(crate) struct Guarded<R> {
+    /// What resolves.
+    pub(crate) names: R,
+    /// What may be reached.
+    pub(crate) reach: Reach,
     /// Names that may be anywhere: those of the proxies.
-    pub(super) exempt: Arc<[String]>,
+    pub(crate) exempt: Arc<[String]>,
 }
 
-impl Resolve for PublicAddresses {
+impl Reach {
+    pub(crate) fn with(networks: &[IpNet]) -> Self {
+        Self(networks.into())
+    }
+
+    /// Whether this address may be reached.
+    pub(crate) fn admits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        is_public(address) || self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether a URL's host is a name, which the resolver checks, or an address that may be reached.
+    pub(crate) fn admits_host(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        host.parse::<IpAddr>().map_or(true, |address| self.admits(address))
+    }
+}
+
+impl Resolve for SystemNames {
     fn resolve(&self, name: Name) -> Resolving {
-        let exempt = self.exempt.iter().any(|exempt| exempt == name.as_str());
         Box::pin(async move {
             let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let permitted: Vec<_> = found.iter().filter(|at| exempt || is_public(at.ip())).copied().collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+impl<R: Resolve> Resolve for Guarded<R> {
+    fn resolve(&self, name: Name) -> Resolving {
+        let exempt = self.exempt.iter().any(|exempt| exempt == name.as_str());
+        let (reach, found) = (self.reach.clone(), self.names.resolve(name));
+        Box::pin(async move {
+            let found: Vec<_> = found.await?.collect();
+            let permitted: Vec<_> = found.iter().filter(|at| exempt || reach.admits(at.ip())).copied().collect();
             if permitted.is_empty() && !found.is_empty() {
                 return Err(Box::from(AddressRefused));
             }
@@ -74,8 +116,7 @@ pub(super) fn redirects(guarded: bool) -> Policy {
 
 /// Whether a URL's host is a name, which the resolver checks, or a public address.
 pub(super) fn may_be_asked(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host.parse::<IpAddr>().map_or(true, is_public)
+    Reach::default().admits_host(url)
 }
 
 /// Whether an address is one that anybody could reach.
@@ -168,8 +209,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_resolves_to_loopback_is_refused_unless_it_is_the_proxy() {
-        let resolver =
-            |exempt: &[&str]| PublicAddresses { exempt: exempt.iter().map(|&name| name.to_owned()).collect() };
+        let resolver = |exempt: &[&str]| Guarded {
+            names: SystemNames,
+            reach: Reach::default(),
+            exempt: exempt.iter().map(|&name| name.to_owned()).collect(),
+        };
         let name = || "localhost".parse::<Name>().unwrap();
         let refused = resolver(&[]).resolve(name()).await.err().unwrap();
         assert!(refused.is::<AddressRefused>());

@@ -27,6 +27,13 @@ mod table;
 mod transport;
 mod truststore;
 
+pub(crate) use self::{
+    address::{AddressRefused, Guarded, Reach, SystemNames},
+    manifest::Raw,
+    reference::is_sha256,
+    repository::{Names, Removal},
+    session::matches,
+};
 pub use self::{
     base::{Base, BaseConfig},
     client::{Authentication, RegistryClient},
@@ -43,10 +50,4 @@ pub use self::{
     table::{Registries, RegistrySettings, Unreadable},
     transport::{Deadlines, Network, SetupError},
     truststore::{TRUST_STORE_PASSWORD, TrustStore, TrustStoreError},
-};
-pub(crate) use self::{
-    manifest::Raw,
-    reference::is_sha256,
-    repository::{Names, Removal},
-    session::matches,
 };

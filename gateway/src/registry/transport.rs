@@ -10,7 +10,7 @@ use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 use reqwest::{Certificate, Client, NoProxy, Proxy, Url};
 
 use super::{
-    address::{PublicAddresses, is_public, may_be_asked, redirects},
+    address::{Guarded, Reach, SystemNames, is_public, may_be_asked, redirects},
     destination::{DEFAULT_HOST, ProcessRegistry},
     endpoint::Endpoint,
     error::RegistryError,
@@ -221,7 +221,8 @@ fn client(
         proxy_names.extend(Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)));
     }
     if guarded {
-        builder = builder.dns_resolver(Arc::new(PublicAddresses { exempt: proxy_names.into() }));
+        let (names, reach) = (SystemNames, Reach::default());
+        builder = builder.dns_resolver(Arc::new(Guarded { names, reach, exempt: proxy_names.into() }));
     }
     if let Some(pem) = &network.extra_ca {
         builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(unusable("the CA bundle"))?);

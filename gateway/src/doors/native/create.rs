@@ -10,13 +10,14 @@ use kiln_auth::{Identity, Origin, Target};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Native, fault::Fault, view::View};
+use super::{Native, fault::Fault, view::View, webhook::NewWebhook};
 use crate::{
     builds::{Receipt, Request, Submission, hash_of},
     doors::base64_text::decode,
     ledger::{Build, Content},
     recipes::Kind,
     registry::BaseRef,
+    webhooks::Wanted,
 };
 
 /// The longest requirements file, bytes.
@@ -43,6 +44,8 @@ pub(super) struct NewBuild {
     /// Builds whatever there is already.
     #[serde(default)]
     fresh: bool,
+    /// Where to tell of it.
+    webhook: Option<NewWebhook>,
 }
 
 /// Takes a build. It is kept once this is answered.
@@ -126,7 +129,9 @@ fn submission(native: &Native, identity: &Identity, origin: Origin, body: NewBui
         any_target: identity.scope().is_unbounded(),
         ..Request::default()
     };
-    Submission::new(origin, identity, &native.registry, target, request, file).map_err(Fault::bad)
+    let webhook = body.webhook.map(|webhook| webhook.wanted(&native.webhooks, identity.user())).transpose()?;
+    let submission = Submission::new(origin, identity, &native.registry, target, request, file).map_err(Fault::bad)?;
+    Ok(Submission { webhook, ..submission })
 }
 
 /// What the ledger finds a request by that is sent again; keys are short, and of any characters, so a hash.
@@ -141,7 +146,8 @@ fn content_id(headers: &HeaderMap) -> Result<Option<String>, Fault> {
 
 /// What two requests with one key must have in common.
 fn fingerprint(submission: &Submission) -> String {
-    let Submission { registry, target, request, file, .. } = submission;
+    let Submission { registry, target, request, file, webhook, .. } = submission;
+    let webhook = webhook.as_ref().map(Wanted::fingerprint);
     let kind = request.kind.map_or("", Kind::as_str);
     hash_of(&[
         registry.as_bytes(),
@@ -151,5 +157,6 @@ fn fingerprint(submission: &Submission) -> String {
         request.size.as_deref().unwrap_or_default().as_bytes(),
         file.as_deref().map_or(b"-", |_| b"+"),
         file.as_deref().unwrap_or_default(),
+        webhook.as_deref().unwrap_or_default().as_bytes(),
     ])
 }

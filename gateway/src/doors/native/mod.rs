@@ -9,6 +9,7 @@ mod images;
 mod list;
 pub(super) mod log;
 mod view;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -29,7 +30,9 @@ use crate::{
     registry::ProcessRegistry,
     rescue::problem,
     stack::Guard,
+    webhooks::Webhooks,
 };
+pub(super) use webhook::told;
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -44,6 +47,8 @@ pub struct Native {
     pub registry: Arc<ProcessRegistry>,
     /// The size classes.
     pub sizes: Arc<Sizes>,
+    /// Who may be told of builds.
+    pub webhooks: Webhooks,
 }
 
 /// The door's routes.
@@ -60,6 +65,7 @@ fn described(guard: &Guard) -> (Router<Native>, OpenApi) {
         .add(Class::Read, routes!(build::one))
         .add(Class::Stream, routes!(log::log))
         .add(Class::Stream, routes!(build::wait))
+        .add(Class::Read, routes!(webhook::look))
         .add(Class::Read, routes!(build::cancel))
         .add(Class::Submit, routes!(build::retry))
         .add(Class::Read, routes!(images::catalogues))

@@ -65,6 +65,11 @@ struct Step<'b> {
 }
 
 impl<'b> View<'b> {
+    /// In a state that it came to, and may have left since.
+    pub(super) fn when(self, state: State) -> Self {
+        Self { state, ..self }
+    }
+
     pub(super) fn of(build: &'b Build) -> Self {
         Self {
             id: build.id.to_string(),

@@ -15,7 +15,7 @@ use kiln_auth::{Full, Identity, Origin, Place, UserName, attempts::Caller};
 use tower::BoxError;
 
 use super::{
-    OpenFaas, answer,
+    OpenFaas, answer, callback,
     dialect::{Dialect, Fault},
     in_flight::{Crowded, InFlight},
     ndjson,
@@ -26,6 +26,7 @@ use crate::{
     admission::{Class, TooMuch, TooSlow, paced},
     archive::{ReceiveError, Spooled},
     builds::Refused,
+    config::OnDisconnect,
     rescue::{self, PLACES_AFTER},
 };
 
@@ -91,10 +92,20 @@ async fn built(
         }
     };
     let dialect = signed.unwrap_or_else(|| Dialect::of_package(&package));
-    let request = match request::read(door, identity, origin, package).await {
+    let mut request = match request::read(door, identity, origin, package).await {
         Ok(request) => request,
         Err(fault) => return unbuildable(dialect, lines(dialect), &fault),
     };
+    let later = match callback::wanted(door, &head.headers, dialect, identity.user(), &request.image) {
+        Ok(later) => later,
+        Err(fault) => return dialect.fault(&fault),
+    };
+    if later.is_some() {
+        request.submission.webhook = later;
+        // Nobody waits for it, but its context is in this process alone.
+        let kept = door.builds.attach(request.submission, request.context, OnDisconnect::Keep, Box::new(in_flight));
+        return kept.await.map_or_else(|error| dialect.fault(&refused(&error)), |kept| callback::later(kept.id()));
+    }
     // From here on the build goes with this future, which the server drops when the caller goes.
     let held = Box::new(in_flight);
     let mut attached = match door.builds.attach(request.submission, request.context, door.on_disconnect, held).await {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod build;
+mod callback;
 mod dialect;
 mod in_flight;
 mod lines;
@@ -28,7 +29,9 @@ use crate::{
     config::OnDisconnect,
     registry::ProcessRegistry,
     stack::Guard,
+    webhooks::Webhooks,
 };
+pub(super) use callback::told;
 use dialect::{Dialect, Fault};
 pub use in_flight::InFlightBound;
 pub use proof::{InvalidProof, Proof};
@@ -67,6 +70,8 @@ pub struct OpenFaas {
     pub in_flight: InFlightBound,
     /// What becomes of a build whose caller hangs up.
     pub on_disconnect: OnDisconnect,
+    /// Who may be sent the answer.
+    pub webhooks: Webhooks,
 }
 
 /// The door's routes.

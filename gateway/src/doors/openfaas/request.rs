@@ -97,6 +97,7 @@ pub(super) async fn read(
         content: None,
         input: None,
         owner_settings: BTreeMap::new(),
+        webhook: None,
     };
     Ok(Wanted { submission, context, image })
 }
