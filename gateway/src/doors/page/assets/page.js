@@ -198,20 +198,24 @@ async function follow() {
   const down = () => { if (box.checked) log.scrollTop = log.scrollHeight; };
   box.onchange = down;
   // Who goes up reads, from the first touch on: what comes meanwhile doesn't take them back. Who comes to the end follows again.
-  const stop = () => { box.checked = false; };
-  log.addEventListener("wheel", (event) => event.deltaY < 0 && stop(), { passive: true });
-  log.addEventListener("touchmove", stop, { passive: true });
+  // Word of the last scrolling to the end may come after that touch, and before the log moves: it isn't the reader's.
+  let leaving = false;
+  const leave = (up) => { leaving = up; if (up) box.checked = false; };
+  log.addEventListener("wheel", ({ deltaY }) => leave(deltaY < 0), { passive: true });
+  log.addEventListener("touchmove", () => { box.checked = false; }, { passive: true });
   log.addEventListener("keydown", ({ key }) => {
-    if (["ArrowUp", "PageUp", "Home"].includes(key)) stop();
+    if (["ArrowUp", "PageUp", "Home"].includes(key)) leave(true);
+    if (["ArrowDown", "PageDown"].includes(key)) leave(false);
     // Lines come faster than it scrolls there.
-    if (key === "End") { box.checked = true; down(); }
+    if (key === "End") { leave(false); box.checked = true; down(); }
   });
   let last = 0;
   log.addEventListener("scroll", () => {
     const up = log.scrollTop < last;
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
     last = log.scrollTop;
-    if (up !== atEnd) box.checked = atEnd;
+    if (up) leaving = false;
+    if (up !== atEnd && !leaving) box.checked = atEnd;
   }, { passive: true });
   const ticking = setInterval(draw, 500);
   down();
