@@ -170,7 +170,7 @@ pub(crate) async fn whoami(args: WhoamiArgs) -> ExitCode {
     .await
 }
 
-async fn finish(work: impl Future<Output = Result<ExitCode, Trouble>>) -> ExitCode {
+pub(super) async fn finish(work: impl Future<Output = Result<ExitCode, Trouble>>) -> ExitCode {
     work.await.unwrap_or_else(|trouble| fail(trouble.status, &trouble))
 }
 

@@ -108,6 +108,11 @@ impl Client {
         self.send(request).await?.json().await.map_err(unavailable)
     }
 
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Trouble> {
+        let request = self.request(Method::DELETE, path).timeout(ANSWER_WITHIN).query(query);
+        self.send(request).await?.json().await.map_err(unavailable)
+    }
+
     /// An answer whose body goes on as long as it likes.
     pub(crate) async fn stream(&self, path: &str) -> Result<reqwest::Response, Trouble> {
         self.send(self.request(Method::GET, path)).await

@@ -1,11 +1,13 @@
 //! The command line: one program serves, asks, and looks after the installation.
 
 mod build;
+mod buildkitd;
 mod builds;
 mod client;
 mod doctor;
 mod follow;
 mod identity;
+mod images;
 mod ledger;
 mod openfaas;
 mod probe;
@@ -56,6 +58,12 @@ enum Verb {
     Retry(builds::RetryArgs),
     /// Say who the token's user is
     Whoami(builds::WhoamiArgs),
+    /// Look after your images in the registry
+    #[command(subcommand)]
+    Images(images::Verb),
+    /// Look after the configuration of BuildKit daemons
+    #[command(subcommand)]
+    Buildkitd(buildkitd::Verb),
     /// Look after the file of users
     #[command(subcommand)]
     User(user::Verb),
@@ -113,6 +121,8 @@ pub fn main() -> ExitCode {
             Verb::Cancel(args) => builds::cancel(args).await,
             Verb::Retry(args) => builds::retry(args).await,
             Verb::Whoami(args) => builds::whoami(args).await,
+            Verb::Images(verb) => images::run(verb).await,
+            Verb::Buildkitd(verb) => buildkitd::run(&verb),
             Verb::User(verb) => user::run(&verb),
             Verb::Identity(verb) => identity::run(verb).await,
             Verb::Doctor(args) => doctor::run(&args).await,
