@@ -8,6 +8,7 @@ mod echo;
 mod gateway;
 mod memory;
 mod openfaas;
+mod pace;
 mod report;
 mod stack;
 mod stats;

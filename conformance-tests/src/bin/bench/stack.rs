@@ -1,13 +1,15 @@
 //! What stands before every handler, with an identity that is known: beside a bare hyper server in the same run.
 
-use std::time::{Duration, Instant};
-
-use tokio::{task::JoinSet, time};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Result,
     echo::Echo,
     gateway::{Gateway, request},
+    pace::{Pace, Paced},
     report::{Report, Row},
     stats::{PAIRS, median, ms, percentile},
     wire::Wire,
@@ -16,11 +18,11 @@ use crate::{
 /// Single requests, each beside one to the other server.
 const SINGLE: usize = PAIRS * 500;
 /// Callers at once, what is to be answered in a second, and what they ask for, a little more.
-const CALLERS: u32 = 100;
+const CALLERS: usize = 100;
 const RATE: u32 = 5_000;
 const ASKED: u32 = 5_050;
 /// Requests of each caller in a round.
-const REQUESTS: u32 = 100;
+const REQUESTS: usize = 100;
 /// The cheapest question that needs an identity: its handler looks nothing up.
 const QUESTION: &str = "/system/api/v1/build/capabilities";
 
@@ -58,33 +60,11 @@ pub(crate) async fn measure(gateway: &Gateway, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// Every caller asks at even times, whether or not the others are answered: the times, ms, and the rate.
+/// Every caller asks at even times, each in the middle of nobody else's, whether or not others are answered.
 async fn paced(address: &str, ask: &[u8]) -> Result<(Vec<f64>, f64)> {
-    let between = Duration::from_secs(1) * CALLERS / ASKED;
-    let mut wires = Vec::new();
-    for _ in 0..CALLERS {
-        wires.push(Wire::connect(address).await?);
-    }
-    let mut callers = JoinSet::new();
-    let began = time::Instant::now();
-    for (first, mut wire) in (0..CALLERS).map(|caller| began + between * caller / CALLERS).zip(wires) {
-        let ask = ask.to_vec();
-        callers.spawn(async move {
-            let mut ticks = time::interval_at(first, between);
-            let mut times = Vec::new();
-            for _ in 0..REQUESTS {
-                ticks.tick().await;
-                let began = Instant::now();
-                wire.send(&ask).await?;
-                times.push(ms(began.elapsed()));
-            }
-            Ok::<_, std::io::Error>(times)
-        });
-    }
-    let mut times = Vec::new();
-    while let Some(ended) = callers.join_next().await {
-        times.extend(ended??);
-    }
-    let rate = times.len() as f64 / began.elapsed().as_secs_f64();
+    let (every, count) = (Duration::from_secs(1) / ASKED, CALLERS * REQUESTS);
+    let (ask, never) = (ask.to_vec(), Arc::default());
+    let Paced { times, rate } =
+        Pace { connections: CALLERS, every, count }.run(address, 200, move |_| ask.clone(), never).await?;
     Ok((times, rate))
 }

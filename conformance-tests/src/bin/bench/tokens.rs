@@ -3,9 +3,9 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use kiln_conformance_tests::{
@@ -18,15 +18,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Barrier,
     task::JoinSet,
-    time,
 };
 
 use crate::{
     Result,
     gateway::{Gateway, request_as},
     memory,
+    pace::Pace,
     report::{Report, Row},
-    stats::{median, ms, percentile},
+    stats::{median, percentile},
     wire::Wire,
 };
 
@@ -34,7 +34,7 @@ use crate::{
 const TOGETHER: usize = 1000;
 /// Bad tokens, each from an address of its own, and who sends them.
 const BAD: usize = 1_000_000;
-const SENDERS: u32 = 16;
+const SENDERS: usize = 16;
 /// Bad tokens a second while a valid caller is timed; the machine's cores are the senders' too.
 const FLOOD: u32 = 2_000;
 /// Requests of the valid caller in a round, and the time between two.
@@ -82,12 +82,8 @@ pub(crate) async fn flood(report: &mut Report) -> Result<()> {
     let gateway = Arc::new(Gateway::start(launch).await?);
     let before = valid(&gateway).await?;
     let memory = memory::resident(gateway.pid())?;
-    let sent = Arc::new(AtomicUsize::new(0));
-    let paced = Duration::from_secs(1) * SENDERS / FLOOD;
-    let mut senders = flooding(&gateway, &sent, paced).await?;
-    let during = valid(&gateway).await?;
-    senders.shutdown().await;
-    let mut senders = flooding(&gateway, &sent, Duration::ZERO).await?;
+    let during = while_bad_ones_come(&gateway).await?;
+    let mut senders = flooding(&gateway).await?;
     while let Some(ended) = senders.join_next().await {
         ended??;
     }
@@ -110,32 +106,38 @@ pub(crate) async fn flood(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Sends bad tokens, one in `between` from each sender, until `BAD` are sent.
-async fn flooding(
-    gateway: &Arc<Gateway>,
-    sent: &Arc<AtomicUsize>,
-    between: Duration,
-) -> Result<JoinSet<std::io::Result<()>>> {
-    let mut senders = JoinSet::new();
-    for sender in 0..SENDERS {
-        let (gateway, sent) = (Arc::clone(gateway), Arc::clone(sent));
+/// The times of a valid caller while bad tokens come at even times.
+async fn while_bad_ones_come(gateway: &Arc<Gateway>) -> Result<Vec<f64>> {
+    let pace = Pace { connections: SENDERS, every: Duration::from_secs(1) / FLOOD, count: BAD };
+    let (flooded, over) = (Arc::clone(gateway), Arc::new(AtomicBool::new(false)));
+    let stop = Arc::clone(&over);
+    let flood = tokio::spawn(async move {
+        let bad = Arc::clone(&flooded);
+        pace.run(&flooded.address, 401, move |number| bad_token(&bad, BAD + number), stop).await
+    });
+    let times = valid(gateway).await;
+    over.store(true, Ordering::Relaxed);
+    let flood = flood.await??;
+    // A flood that dries up would be none.
+    if flood.rate < f64::from(FLOOD) * 0.95 {
+        return Err(format!("only {:.0} bad tokens a second", flood.rate).into());
+    }
+    times
+}
+
+/// Sends the bad tokens, as fast as they are answered.
+async fn flooding(gateway: &Arc<Gateway>) -> Result<JoinSet<std::io::Result<()>>> {
+    let (sent, mut senders) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+    for _ in 0..SENDERS {
+        let (gateway, sent) = (Arc::clone(gateway), Arc::clone(&sent));
         let mut wire = Wire::connect(&gateway.address).await?;
-        // One after the other: all at once would be a burst and a pause.
-        let first = time::Instant::now() + between * sender / SENDERS;
         senders.spawn(async move {
-            let mut ticks = time::interval_at(first, between.max(Duration::from_nanos(1)));
             loop {
                 let number = sent.fetch_add(1, Ordering::Relaxed);
                 if number >= BAD {
                     return Ok(());
                 }
-                if !between.is_zero() {
-                    ticks.tick().await;
-                }
-                let [_, a, b, c] = u32::try_from(number).unwrap_or_default().to_be_bytes();
-                let from = format!("x-forwarded-for: 11.{a}.{b}.{c}\r\n");
-                let token = format!("00000000-0000-4000-8000-{number:012}:of-nobody");
-                let (status, body) = wire.exchange(&request_as(&token, &gateway, "GET", QUESTION, &from)).await?;
+                let (status, body) = wire.exchange(&bad_token(&gateway, number)).await?;
                 if status != 401 {
                     return Err(std::io::Error::other(format!("{status} {body}")));
                 }
@@ -145,19 +147,19 @@ async fn flooding(
     Ok(senders)
 }
 
+/// A request with a token that is nobody's, from an address of its own.
+fn bad_token(gateway: &Gateway, number: usize) -> Vec<u8> {
+    let [_, a, b, c] = u32::try_from(number).unwrap_or_default().to_be_bytes();
+    let from = format!("x-forwarded-for: 11.{a}.{b}.{c}\r\n");
+    let token = format!("00000000-0000-4000-8000-{number:012}:of-nobody");
+    request_as(&token, gateway, "GET", QUESTION, &from)
+}
+
 /// The times of a valid caller, ms.
 async fn valid(gateway: &Gateway) -> Result<Vec<f64>> {
     let ask = request_as(&gateway.token, gateway, "GET", QUESTION, "");
-    let mut wire = Wire::connect(&gateway.address).await?;
-    let mut ticks = time::interval(BETWEEN);
-    let mut times = Vec::with_capacity(VALID);
-    for _ in 0..VALID {
-        ticks.tick().await;
-        let began = Instant::now();
-        wire.send(&ask).await?;
-        times.push(ms(began.elapsed()));
-    }
-    Ok(times)
+    let pace = Pace { connections: 1, every: BETWEEN, count: VALID };
+    Ok(pace.run(&gateway.address, 200, move |_| ask.clone(), Arc::default()).await?.times)
 }
 
 /// A way to the server at `url` on which the questions are counted.
