@@ -21,6 +21,8 @@ use crate::{Client, Engine, engine};
 
 /// How long the program may take to serve.
 const SERVES_WITHIN: Duration = Duration::from_secs(30);
+/// How long what a user runs may take.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// What to start.
 #[derive(Debug)]
@@ -185,6 +187,20 @@ impl Kiln {
     #[must_use]
     pub fn token(&self, user: &str) -> &str {
         &self.launch.tokens[user]
+    }
+
+    /// What the program prints to a user of this gateway, after its exit status: standard output, then errors.
+    ///
+    /// # Panics
+    /// When it doesn't end in time.
+    #[expect(clippy::expect_used, reason = "a test panics where it fails")]
+    pub async fn run(&self, user: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = tokio::process::Command::new(program());
+        command.args(arguments).env("KILN_URL", &self.url).env("KILN_TOKEN", self.token(user));
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = timeout(ENDS_WITHIN, output).await.expect("it ends in time").expect("kiln runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
     /// A client without a token.

@@ -67,3 +67,21 @@ debian() {
     fi
     apt-get "${options[@]}" "$@"
 }
+
+# fetched <name> <pin>: $KILN_DEV_BIN/<name> leads to what the caller's fetch() puts into the folder that it is given, once for each pin.
+fetched() {
+    local home=$KILN_BIN/$1-$2
+    mkdir -p "$KILN_BIN" "$KILN_DEV_DIR/bin"
+    # Two at a time would only do it twice.
+    exec 9>"$KILN_CACHE/lock"
+    flock 9
+    [[ -d $home ]] || fetch "$home"
+    ln -sfn "$home" "$KILN_DEV_DIR/bin/$1"
+}
+
+# pip_packages <folder> <requirements>: unpacks packages, each pinned by its hash, into a folder.
+pip_packages() {
+    python3 -m pip --version >/dev/null 2>&1 || die "Python with pip is needed for what $2 names (Debian: apt-get install python3-pip)"
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+        --target "$1" --requirement "$2" >&2
+}

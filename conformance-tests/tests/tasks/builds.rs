@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use kiln_conformance_tests::registry;
 
-use crate::{gateway, ran, run, send, task};
+use crate::{gateway, run, send};
 
 /// As `base64` writes them, with lines of 76 letters.
 fn requirements(file: &str) -> String {
@@ -16,10 +16,7 @@ fn requirements(file: &str) -> String {
 async fn a_build_is_sent_and_followed_to_its_end() {
     let kiln = gateway("tasks-send").await;
     let file = requirements(include_str!("../../../deploy/samples/requirements.txt"));
-    let mut arguments: Vec<_> = send("tasks-send:custom").into();
-    arguments.push(file);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let out = run(&kiln, "tasks-send", &arguments).await.well();
+    let out = run(&kiln, "tasks-send", &send("tasks-send:custom", Some(file))).await.well();
     let digest = registry::digest("tasks-send", "custom").await.unwrap();
     assert!(out.contains("cowsay"), "the log is shown: {out}");
     let status = out.lines().last().unwrap();
@@ -32,10 +29,8 @@ async fn a_build_is_sent_and_followed_to_its_end() {
 #[tokio::test]
 async fn a_failed_build_fails_the_task_and_says_why() {
     let kiln = gateway("tasks-fail").await;
-    let mut arguments: Vec<_> = send("tasks-fail:custom").into();
-    arguments.push(requirements("cowsay==0.0.0.0.1\n"));
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let said = run(&kiln, "tasks-fail", &arguments).await.badly();
+    let file = requirements("cowsay==0.0.0.0.1\n");
+    let said = run(&kiln, "tasks-fail", &send("tasks-fail:custom", Some(file))).await.badly();
     assert!(said.contains("No matching distribution found for cowsay"), "{said}");
     assert!(said.contains("\"phase\":\"Failed\""), "{said}");
     run(&kiln, "tasks-fail", &["builder:send", "SOURCE=x", "TARGET=someone-else:x", "KIND=python"]).await.badly();
@@ -47,9 +42,7 @@ async fn a_failed_build_fails_the_task_and_says_why() {
 async fn finished_builds_are_cleaned_up_by_age_or_all_of_them() {
     let kiln = gateway("tasks-clean").await;
     let client = kiln.client("tasks-clean");
-    let arguments = send("tasks-clean:a");
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    run(&kiln, "tasks-clean", &arguments).await.well();
+    run(&kiln, "tasks-clean", &send("tasks-clean:a", None)).await.well();
     let count = async || client.get("/v1/builds").await.json()["builds"].as_array().unwrap().len();
     run(&kiln, "tasks-clean", &["builder:clean"]).await.well();
     assert_eq!(count().await, 1, "it isn't a day old");
@@ -83,8 +76,7 @@ async fn what_a_variable_holds_is_never_run() {
         ] {
             let variables = variables.iter().map(|variable| format!("{variable}={odd}"));
             let arguments: Vec<String> = std::iter::once(format!("builder:{name}")).chain(variables).collect();
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            let said = ran(&mut task(&kiln, kiln.token("tasks-odd"), &arguments)).await.badly();
+            let said = run(&kiln, "tasks-odd", &arguments).await.badly();
             assert!(!said.contains("500"), "{arguments:?}: {said}");
             assert!(!ran_there.exists(), "{arguments:?}: {said}");
         }

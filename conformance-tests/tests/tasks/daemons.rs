@@ -2,12 +2,13 @@
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
-use kiln_conformance_tests::kiln::program;
+use kiln_conformance_tests::{Kiln, kiln::program};
+use tokio::process::Command;
 
 use crate::{gateway, ran, task};
 
 /// A command that finds this `kiln`, and for kubectl a program that fails and leaves a trace.
-fn update(kiln: &kiln_conformance_tests::Kiln, arguments: &[&str]) -> tokio::process::Command {
+fn update(kiln: &Kiln, arguments: &[&str]) -> Command {
     let programs = kiln.folder().join("bin");
     std::fs::create_dir_all(&programs).unwrap();
     let kubectl = programs.join("kubectl");

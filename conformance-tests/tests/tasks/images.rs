@@ -9,9 +9,7 @@ use crate::{gateway, run, send};
 async fn images_are_listed_shown_and_deleted() {
     let user = "tasks-images";
     let kiln = gateway(user).await;
-    let arguments = send("tasks-images:a");
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    run(&kiln, user, &arguments).await.well();
+    run(&kiln, user, &send("tasks-images:a", None)).await.well();
     let digest = registry::digest(user, "a").await.unwrap();
     let catalogs = run(&kiln, user, &["builder:list-catalogs"]).await.well();
     assert!(catalogs.contains("\"tasks-images\"") && !catalogs.contains(&base("python")), "{catalogs}");

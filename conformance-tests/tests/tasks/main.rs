@@ -6,7 +6,7 @@ mod builds;
 mod daemons;
 mod images;
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{ffi::OsStr, path::Path, process::Stdio, time::Duration};
 
 use kiln_conformance_tests::{Engine, Kiln, Launch, engine, kiln::base};
 use tokio::{process::Command, time::timeout};
@@ -38,10 +38,10 @@ impl Ran {
 }
 
 /// `task`, with the gateway and token of a user where people keep them.
-fn task(kiln: &Kiln, token: &str, arguments: &[&str]) -> Command {
+fn task(kiln: &Kiln, token: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
     let home = kiln.folder();
     std::fs::write(home.join(".wskprops"), format!("AUTH={token}\nAPIHOST={}\n", kiln.url)).unwrap();
-    let mut command = Command::new(format!("{}/task", engine("KILN_DEV_BIN")));
+    let mut command = Command::new(format!("{}/task/bin/task", engine("KILN_DEV_BIN")));
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     command.arg("--dir").arg(project).args(arguments);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", home);
@@ -55,7 +55,7 @@ async fn ran(command: &mut Command) -> Ran {
     Ran { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-async fn run(kiln: &Kiln, user: &str, arguments: &[&str]) -> Ran {
+async fn run(kiln: &Kiln, user: &str, arguments: &[impl AsRef<OsStr>]) -> Ran {
     ran(&mut task(kiln, kiln.token(user), arguments)).await
 }
 
@@ -65,14 +65,11 @@ async fn gateway(user: &str) -> Kiln {
     launch.set("KILN_STEPS__CA_FILE", "/etc/ssl/certs/ca-certificates.crt").start().await
 }
 
-/// `send`'s variables for a target of the user's.
-fn send(target: &str) -> [String; 4] {
-    [
-        "builder:send".to_owned(),
-        format!("SOURCE={}", base("python")),
-        format!("TARGET={target}"),
-        "KIND=python".to_owned(),
-    ]
+/// What sends a build of this target; `file` is its variable REQUIREMENTS, if it has one.
+fn send(target: &str, file: Option<String>) -> Vec<String> {
+    let (source, target) = (format!("SOURCE={}", base("python")), format!("TARGET={target}"));
+    let arguments = ["builder:send".to_owned(), source, target, "KIND=python".to_owned()];
+    arguments.into_iter().chain(file).collect()
 }
 
 #[tokio::test]

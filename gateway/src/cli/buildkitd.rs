@@ -33,6 +33,8 @@ enum Holds {
     Time,
     /// A table with these keys.
     Keys(&'static [(&'static str, Holds)]),
+    /// A table with these keys and those that every worker has.
+    Worker(&'static [(&'static str, Holds)]),
     /// As many such tables as one likes, in an array.
     Several(&'static [(&'static str, Holds)]),
     /// The same by names of one's own.
@@ -41,7 +43,7 @@ enum Holds {
     Own,
 }
 
-use Holds::{Flag, Keys, Named, Number, Own, Several, Space, Text, Texts, Time};
+use Holds::{Flag, Keys, Named, Number, Own, Several, Space, Text, Texts, Time, Worker};
 
 const POLICY: &[(&str, Holds)] = &[
     ("all", Flag),
@@ -53,13 +55,13 @@ const POLICY: &[(&str, Holds)] = &[
     ("minFreeSpace", Space),
 ];
 
-const OCI: &[(&str, Holds)] = &[
+/// What both kinds of workers have.
+const WORKER: &[(&str, Holds)] = &[
     ("enabled", Flag),
     ("labels", Own),
     ("platforms", Texts),
     ("snapshotter", Text),
     ("rootless", Flag),
-    ("noProcessSandbox", Flag),
     ("gc", Flag),
     ("gckeepstorage", Space),
     ("reservedSpace", Space),
@@ -72,41 +74,17 @@ const OCI: &[(&str, Holds)] = &[
     ("cniPoolSize", Number),
     ("bridgeName", Text),
     ("bridgeSubnet", Text),
-    ("binary", Text),
-    ("proxySnapshotterPath", Text),
     ("defaultCgroupParent", Text),
-    ("stargzSnapshotter", Own),
     ("apparmor-profile", Text),
     ("selinux", Flag),
     ("max-parallelism", Number),
 ];
 
-const CONTAINERD: &[(&str, Holds)] = &[
-    ("address", Text),
-    ("enabled", Flag),
-    ("labels", Own),
-    ("platforms", Texts),
-    ("namespace", Text),
-    ("runtime", Keys(&[("name", Text), ("path", Text), ("options", Own)])),
-    ("gc", Flag),
-    ("gckeepstorage", Space),
-    ("reservedSpace", Space),
-    ("maxUsedSpace", Space),
-    ("minFreeSpace", Space),
-    ("gcpolicy", Several(POLICY)),
-    ("networkMode", Text),
-    ("cniConfigPath", Text),
-    ("cniBinaryPath", Text),
-    ("cniPoolSize", Number),
-    ("bridgeName", Text),
-    ("bridgeSubnet", Text),
-    ("snapshotter", Text),
-    ("apparmor-profile", Text),
-    ("selinux", Flag),
-    ("max-parallelism", Number),
-    ("defaultCgroupParent", Text),
-    ("rootless", Flag),
-];
+const OCI: &[(&str, Holds)] =
+    &[("noProcessSandbox", Flag), ("binary", Text), ("proxySnapshotterPath", Text), ("stargzSnapshotter", Own)];
+
+const CONTAINERD: &[(&str, Holds)] =
+    &[("address", Text), ("namespace", Text), ("runtime", Keys(&[("name", Text), ("path", Text), ("options", Own)]))];
 
 const DAEMON: &[(&str, Holds)] = &[
     ("debug", Flag),
@@ -128,7 +106,7 @@ const DAEMON: &[(&str, Holds)] = &[
     ),
     ("otel", Keys(&[("socketPath", Text)])),
     ("cdi", Keys(&[("disabled", Flag), ("specDirs", Texts), ("autoAllowed", Texts)])),
-    ("worker", Keys(&[("oci", Keys(OCI)), ("containerd", Keys(CONTAINERD))])),
+    ("worker", Keys(&[("oci", Worker(OCI)), ("containerd", Worker(CONTAINERD))])),
     (
         "registry",
         Named(&[
@@ -171,14 +149,14 @@ pub(crate) fn run(verb: &Verb) -> ExitCode {
 fn faults(text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     match text.parse::<Table>() {
-        Ok(table) => examine("", &table, DAEMON, &mut faults),
+        Ok(table) => examine("", &table, &[DAEMON], &mut faults),
         Err(error) => faults.push(format!("it is no TOML: {}", error.message())),
     }
     faults
 }
 
-fn examine(at: &str, table: &Table, keys: &[(&str, Holds)], faults: &mut Vec<String>) {
-    let known: BTreeMap<_, _> = keys.iter().copied().collect();
+fn examine(at: &str, table: &Table, keys: &[&[(&str, Holds)]], faults: &mut Vec<String>) {
+    let known: BTreeMap<_, _> = keys.iter().copied().flatten().copied().collect();
     for (key, value) in table {
         let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
         match known.get(key.as_str()) {
@@ -199,7 +177,8 @@ fn weigh(path: &str, value: &Value, holds: Holds, faults: &mut Vec<String>) {
         (Space, Value::String(text))
             if is_amount(text, &["%", "", "b", "kb", "mb", "gb", "tb", "k", "m", "g", "t"]) => {}
         (Time, Value::String(text)) if is_amount(text, &["", "ms", "s", "m", "h"]) || is_time(text) => {}
-        (Keys(keys), Value::Table(table)) => examine(path, table, keys, faults),
+        (Keys(keys), Value::Table(table)) => examine(path, table, &[keys], faults),
+        (Worker(keys), Value::Table(table)) => examine(path, table, &[keys, WORKER], faults),
         (Named(keys), Value::Table(named)) => {
             for (name, value) in named {
                 weigh(&format!("{path}.{name:?}"), value, Keys(keys), faults);
@@ -216,7 +195,7 @@ fn weigh(path: &str, value: &Value, holds: Holds, faults: &mut Vec<String>) {
         (Number, _) => expected("a number"),
         (Space, _) => expected("a number of bytes, as 20000000000, \"20GB\" or \"10%\""),
         (Time, _) => expected("a time, as 172800 seconds or \"48h\""),
-        (Keys(_) | Named(_), _) => expected("a table"),
+        (Keys(_) | Worker(_) | Named(_), _) => expected("a table"),
         (Several(_), _) => expected("an array of tables"),
     }
 }

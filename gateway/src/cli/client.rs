@@ -94,23 +94,19 @@ impl ClientArgs {
 
 impl Client {
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
-        let request = self.request(Method::GET, path).timeout(ANSWER_WITHIN);
-        self.send(request).await?.json().await.map_err(unavailable)
+        self.find(path, &[]).await
     }
 
     pub(crate) async fn find<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Trouble> {
-        let request = self.request(Method::GET, path).timeout(ANSWER_WITHIN).query(query);
-        self.send(request).await?.json().await.map_err(unavailable)
+        self.answer(self.request(Method::GET, path).query(query)).await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Trouble> {
-        let request = self.request(Method::POST, path).timeout(ANSWER_WITHIN).json(body);
-        self.send(request).await?.json().await.map_err(unavailable)
+        self.answer(self.request(Method::POST, path).json(body)).await
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Trouble> {
-        let request = self.request(Method::DELETE, path).timeout(ANSWER_WITHIN).query(query);
-        self.send(request).await?.json().await.map_err(unavailable)
+        self.answer(self.request(Method::DELETE, path).query(query)).await
     }
 
     /// An answer whose body goes on as long as it likes.
@@ -121,6 +117,11 @@ impl Client {
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
         request.header(header::AUTHORIZATION, self.authorization.clone())
+    }
+
+    /// The whole answer, which has to come in time.
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Trouble> {
+        self.send(request.timeout(ANSWER_WITHIN)).await?.json().await.map_err(unavailable)
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Trouble> {

@@ -204,9 +204,8 @@ impl View {
         }
     }
 
-    /// A line of the log; whatever would steer the terminal is taken out.
     fn line(&self, line: &str) {
-        let line: String = line.chars().filter(|c| *c == '\t' || !(c.is_control() || turns_text_around(*c))).collect();
+        let line = harmless(line);
         match &self.spinner {
             Some(spinner) => spinner.println(line),
             None => say(&line),
@@ -218,6 +217,11 @@ impl View {
             spinner.finish_and_clear();
         }
     }
+}
+
+/// Others' words without what would steer the terminal.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().filter(|c| *c == '\t' || !(c.is_control() || turns_text_around(*c))).collect()
 }
 
 /// A line on standard output. A reader that went away isn't worth a panic: the exit status says the rest.

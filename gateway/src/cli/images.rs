@@ -10,7 +10,7 @@ use super::{
     builds::{finish, json as line},
     client::{Client, ClientArgs, Trouble},
     exit,
-    follow::say,
+    follow::{harmless, say},
 };
 
 /// Look after your images in the registry.
@@ -179,7 +179,7 @@ fn in_short(image: &Value) -> String {
     let platforms: Vec<_> = platforms.iter().map(text).collect();
     let tag = format!("{:<24}", text(&image["tag"]));
     match image["error"].as_str() {
-        Some(error) => format!("{tag}  {}", clean(error)),
+        Some(error) => format!("{tag}  {}", harmless(error)),
         // To the second: what follows is for machines.
         None => format!(
             "{tag}  {}  {}  {:.19}  {}",
@@ -197,10 +197,5 @@ fn size(bytes: &Value) -> String {
 
 /// A text of the registry's; a dash where there is none.
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| "-".to_owned(), clean)
-}
-
-/// What an image says of itself must not move a terminal's cursor.
-fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    value.as_str().map_or_else(|| "-".to_owned(), harmless)
 }

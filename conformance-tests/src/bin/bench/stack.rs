@@ -1,6 +1,7 @@
 //! What stands before every handler, with an identity that is known: beside a bare hyper server in the same run.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -45,11 +46,10 @@ pub(crate) async fn measure(gateway: &Gateway, report: &mut Report) -> Result<()
 
     let (mut ratios, mut rates, mut both) = (Vec::new(), Vec::new(), (Vec::new(), Vec::new()));
     for _ in 0..PAIRS {
-        let (bare, _) = paced(&echo.address, &ask).await?;
-        let (whole, rate) = paced(&gateway.address, &ask).await?;
-        let (bare, whole) = (percentile(&bare, 99), percentile(&whole, 99));
+        let (bare, whole) = (paced(&echo.address, &ask).await?, paced(&gateway.address, &ask).await?);
+        rates.push(whole.rate);
+        let (bare, whole) = (percentile(&bare.times, 99), percentile(&whole.times, 99));
         ratios.push(whole / bare);
-        rates.push(rate);
         both.0.push(whole);
         both.1.push(bare);
     }
@@ -61,10 +61,8 @@ pub(crate) async fn measure(gateway: &Gateway, report: &mut Report) -> Result<()
 }
 
 /// Every caller asks at even times, each in the middle of nobody else's, whether or not others are answered.
-async fn paced(address: &str, ask: &[u8]) -> Result<(Vec<f64>, f64)> {
-    let (every, count) = (Duration::from_secs(1) / ASKED, CALLERS * REQUESTS);
+async fn paced(address: &str, ask: &[u8]) -> io::Result<Paced> {
+    let pace = Pace { connections: CALLERS, every: Duration::from_secs(1) / ASKED, count: CALLERS * REQUESTS };
     let (ask, never) = (ask.to_vec(), Arc::default());
-    let Paced { times, rate } =
-        Pace { connections: CALLERS, every, count }.run(address, 200, move |_| ask.clone(), never).await?;
-    Ok((times, rate))
+    pace.run(address, 200, move |_| ask.clone(), never).await
 }

@@ -113,6 +113,7 @@ async fn while_bad_ones_come(gateway: &Arc<Gateway>) -> Result<Vec<f64>> {
     let stop = Arc::clone(&over);
     let flood = tokio::spawn(async move {
         let bad = Arc::clone(&flooded);
+        // Others than those that are sent as fast as can be.
         pace.run(&flooded.address, 401, move |number| bad_token(&bad, BAD + number), stop).await
     });
     let times = valid(gateway).await;
