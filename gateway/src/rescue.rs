@@ -63,7 +63,7 @@ pub(crate) fn refused(refused: &Refused) -> Option<StatusCode> {
     match refused {
         Refused::Queue(QueueFull::Owner(_)) => Some(StatusCode::TOO_MANY_REQUESTS),
         Refused::Stopping | Refused::DiskFull | Refused::Queue(_) => Some(StatusCode::SERVICE_UNAVAILABLE),
-        Refused::Ledger(_) | Refused::Seal(_) => None,
+        Refused::Ledger(_) | Refused::Seal(_) | Refused::Context(_) => None,
     }
 }
 

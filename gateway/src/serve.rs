@@ -15,8 +15,8 @@ use crate::{
     admission::Admission,
     archive::{Limits, Spool},
     builds::{
-        Builds, Committer, Materials, Queue, Runner, RunnerSettings, Sharing, recover, watch_disk, watch_engine,
-        watch_retention,
+        Builds, Committer, Materials, Queue, Runner, RunnerSettings, Sharing, Stored, recover, watch_disk,
+        watch_engine, watch_retention,
     },
     config::{Config, Kubernetes, Reload, Steps},
     doors::{
@@ -92,7 +92,10 @@ pub async fn serve(mut config: Config, stop: impl Future<Output = ()>) -> Result
         trust,
         seal: seal.clone(),
     };
-    let builds = Builds::new(ledger, logs, queue, seal.clone(), metrics.clone());
+    let limits = Limits { free: left_by_archives(config.limits.min_free), ..config.contexts.archive() };
+    let stored = Stored::open(config.data_dir.join("contexts"), limits, config.contexts.per_owner);
+    let stored = stored.map_err(failed("the folder of contexts"))?;
+    let builds = Builds::new(ledger, logs, queue, seal.clone(), stored, metrics.clone());
     let materials = Arc::new(materials);
     let committer = Arc::new(Committer::new(builds.clone(), Arc::clone(&materials)));
     let age = config.limits.image_age;

@@ -76,7 +76,7 @@ impl Guard {
                 // later. A stream holds its place until it ends, one of those that streams have.
                 .layer(InFlight::of_all(at_once.all))
                 // Bounds a slow lookup and a slow ledger alike.
-                .layer(TimeoutLayer::new(ANSWER_WITHIN))
+                .layer(TimeoutLayer::new(answer_within(class)))
                 // Below it nothing sees a credential, and who sends bad ones has been held off.
                 .layer(Authenticate::layer(Arc::clone(&self.provider), attempts, lookups))
                 // By user, so after it; before all that costs more than counting.
@@ -109,6 +109,11 @@ impl Guard {
                 .layer(BodyDeadline::layer(class.body_within())),
         )
     }
+}
+
+/// How long an answer's head may take: of an archive, beyond its body.
+fn answer_within(class: Class) -> Duration {
+    if class == Class::Archive { class.body_within() + ANSWER_WITHIN } else { ANSWER_WITHIN }
 }
 
 /// Every route of the public listener, with what all requests pass.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 mod cli;
+mod context;
 mod idempotency;
 mod list;
 mod log;

@@ -5,10 +5,11 @@ use std::{
     io::{self, Write as _},
     num::NonZero,
     os::unix::fs::FileExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use kiln_auth::{
@@ -16,6 +17,7 @@ use kiln_auth::{
     signature::{SignatureMismatch, Verifier},
 };
 use kiln_backends::Tree;
+use tempfile::TempPath;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
@@ -36,10 +38,12 @@ pub struct Spool {
     unpacking: Unpacking,
 }
 
-/// A body on disk whose signature is right. Gone when dropped.
+/// A body on disk whose signature is right. Gone when dropped, unless it is kept.
 #[derive(Debug)]
 pub struct Spooled {
     file: File,
+    /// Of one that may be kept.
+    name: Option<TempPath>,
     length: u64,
     spool: Spool,
 }
@@ -92,8 +96,51 @@ impl Spool {
         let dir = self.dir.clone();
         let disk = tokio::task::spawn_blocking(move || tempfile::tempfile_in(dir));
         let hash = verifier.map(|verifier| tokio::task::spawn_blocking(move || verifier));
-        let mut work = Work { disk, hash, free: self.limits.free };
+        let (file, length, verifier) = self.write(body, Work { disk, hash, free: self.limits.free }).await?;
+        let signer = verifier.map(Verifier::finish).transpose()?;
+        Ok((Spooled { file, name: None, length, spool: self.clone() }, signer))
+    }
 
+    /// Writes to disk a body whose sender is known, in a file with a name, so that it can be kept.
+    ///
+    /// # Errors
+    /// When the body is too large or broken off.
+    pub async fn receive_named<S, E>(&self, body: S) -> Result<Spooled, ReceiveError>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+        E: Into<BoxError>,
+    {
+        let dir = self.dir.clone();
+        let named = tokio::task::spawn_blocking(move || tempfile::NamedTempFile::new_in(dir));
+        let (file, name) = named.await.map_err(stopped)??.into_parts();
+        let disk = tokio::task::spawn_blocking(move || Ok(file));
+        let (file, length, _) = self.write(body, Work { disk, hash: None, free: self.limits.free }).await?;
+        Ok(Spooled { file, name: Some(name), length, spool: self.clone() })
+    }
+
+    /// Whether a body may come of which so many bytes are announced.
+    ///
+    /// # Errors
+    /// When it is too large.
+    pub fn admit(&self, announced: u64) -> Result<(), ReceiveError> {
+        if announced > self.limits.body { Err(ReceiveError::TooLarge(self.limits.body)) } else { Ok(()) }
+    }
+
+    /// A body that was kept there.
+    ///
+    /// # Errors
+    /// When it isn't, or can't be read.
+    pub fn open(&self, path: &Path) -> io::Result<Spooled> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Spooled { file, name: None, length, spool: self.clone() })
+    }
+
+    async fn write<S, E>(&self, body: S, mut work: Work) -> Result<(File, u64, Option<Verifier>), ReceiveError>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+        E: Into<BoxError>,
+    {
         let mut body = std::pin::pin!(body);
         let (mut batch, mut batched) = (Vec::new(), 0);
         let mut length = 0_u64;
@@ -111,8 +158,7 @@ impl Spool {
             }
         }
         let (file, verifier) = work.then(batch).await?.done().await?;
-        let signer = verifier.map(Verifier::finish).transpose()?;
-        Ok((Spooled { file, length, spool: self.clone() }, signer))
+        Ok((file, length, verifier))
     }
 }
 
@@ -167,6 +213,47 @@ impl Spooled {
         self.length
     }
 
+    /// Keeps it at `path`, also through a crash once this returns. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses, or it was received without a name.
+    pub fn keep(self, path: &Path) -> io::Result<()> {
+        let name = self.name.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        self.file.sync_all()?;
+        name.persist(path)?;
+        File::open(&self.spool.dir)?.sync_all()
+    }
+
+    /// The same body once more, for whoever only reads it.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn twin(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, name: None, length: self.length, spool: self.spool.clone() })
+    }
+
+    /// The SHA-256 of the body as it came. Blocks.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn digest(&self) -> io::Result<[u8; 32]> {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut piece = vec![0; 64 << 10];
+        let mut at = 0;
+        loop {
+            match self.file.read_at(&mut piece, at)? {
+                0 => break,
+                read => {
+                    context.update(&piece[..read]);
+                    at += read as u64;
+                }
+            }
+        }
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        Ok(hash)
+    }
+
     /// The tree of the archive, once its owner has a turn. Dropping the future ends the work soon, and the
     /// file with it.
     ///
@@ -186,7 +273,7 @@ impl Spooled {
 
     /// Blocks.
     pub(super) fn unpack_now(self, cancel: &CancellationToken) -> Result<Tree, UnpackError> {
-        let Self { file, length, spool: Spool { dir, limits, .. } } = self;
+        let Self { file, length, spool: Spool { dir, limits, .. }, name: _name } = self;
         let mut head = [0; Compression::LOOKS_AT];
         let known = usize::try_from(length).unwrap_or(usize::MAX).min(head.len());
         file.read_exact_at(&mut head[..known], 0)?;
@@ -205,7 +292,7 @@ impl Spooled {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, time::SystemTime};
+    use std::{fs, time::SystemTime};
 
     use futures_util::stream;
     use kiln_auth::signature::{Keys, Signature, Signer};

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kiln_auth::{Identity, Origin, ScopedTarget, audit};
 use kiln_backends::BuildId;
 
-use super::{Builds, Place, QueueFull, Request};
+use super::{Arrived, Builds, Place, QueueFull, Request};
 use crate::{
     ledger::{Accepted, Build, Content, Input, LedgerError, NewBuild},
     registry::{DestinationError, ProcessRegistry},
@@ -79,6 +79,9 @@ pub enum Refused {
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The context can't be kept.
+    #[error("the build's context can't be kept: {0}")]
+    Context(#[source] std::io::Error),
     /// The owner's settings can't be kept.
     #[error("the build's secrets can't be sealed: {0}")]
     Seal(#[from] std::io::Error),
@@ -105,6 +108,29 @@ impl Builds {
         // ledger and in no queue.
         let recorded = tokio::spawn(self.clone().record(build, place, origin)).await;
         recorded.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Accepts a build of a context: when this returns, both outlive a crash.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn accept_context(&self, submission: Submission, context: Arrived) -> Result<Receipt, Refused> {
+        let (origin, id) = (submission.origin, BuildId::new());
+        let (build, place) = self.admit(submission, id)?;
+        let builds = self.clone();
+        let recorded = tokio::spawn(async move {
+            let stored = builds.0.stored.clone();
+            // Before the row, which must never be without it.
+            stored.keep(id, context).await.map_err(Refused::Context)?;
+            let receipt = builds.record(build, place, origin).await;
+            match &receipt {
+                Ok(Receipt::Queued(_)) => {}
+                Ok(Receipt::Existing(_)) => stored.release(id),
+                Err(_) => stored.leave(id),
+            }
+            receipt
+        });
+        recorded.await.map_err(|_| LedgerError::Closed)?
     }
 
     /// Holds a place in the queue for a submission.

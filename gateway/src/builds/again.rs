@@ -17,6 +17,9 @@ pub enum NoRetry {
     /// It was made from an archive, which went with its connection.
     #[error("the build's archive is gone with its connection; send it again")]
     Archive,
+    /// It was made from a context, which went at its end.
+    #[error("a build's context isn't kept beyond its end; send it again")]
+    Context,
     /// Its file isn't there any more.
     #[error("the build's file isn't kept: it succeeded, or others failed since, or it is long; send it again")]
     FileGone,
@@ -51,6 +54,9 @@ impl Builds {
         }
         if earlier.request.attached {
             return Err(NoRetry::Archive);
+        }
+        if earlier.request.context.is_some() {
+            return Err(NoRetry::Context);
         }
         let file = match earlier.request.extend && earlier.state != State::Succeeded {
             true => self.0.ledger.kept_file(earlier.owner(), earlier.seq).await?,

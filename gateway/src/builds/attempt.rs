@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::{Bases, Size, Sizes, Sources, Steps},
     ledger::{Build, Seal},
-    recipes::{Kind, extend},
+    recipes::{Context, Kind, extend},
     registry::{
         Base, BuildCredentials, Host, Platform, ProcessRegistry, PullGrant, Push, PushGrant, RegistryClient,
         RegistryError, ResolveError, TrustStore,
@@ -141,7 +141,7 @@ impl Attempt<'_> {
             Ok((pushed, _)) => Ok((pushed, extender)),
             // Only the recipe whose steps Kiln itself wrote gives their exit statuses a meaning.
             Err(RunError::Build(failure)) => {
-                let failure = if self.build.request.attached { failure } else { extend::explain(failure) };
+                let failure = if self.build.request.has_context() { failure } else { extend::explain(failure) };
                 Err(RunError::Build(redactor.failure(failure)))
             }
             Err(error) => Err(error),
@@ -169,7 +169,7 @@ impl Attempt<'_> {
         // The engine will connect there too, so an internal address is refused before it does.
         let admitted = materials.registry.admit(&push.host).await;
         admitted.map_err(|error| Failure::new(Reason::PushDenied, error.to_string()))?;
-        if self.build.request.attached {
+        if self.build.request.has_context() {
             let plan = self.context(materials, &push, sink).await?;
             return Ok((self.spec(materials, push, plan, sink).await, None));
         }
@@ -209,7 +209,7 @@ impl Attempt<'_> {
     /// A caller's own Dockerfile, and every base that they may name in it.
     async fn context(&self, materials: &Materials, push: &Push, sink: &EventSink) -> Result<Plan, Failure> {
         let owner = self.build.owner();
-        let context = self.shared.contexts.get(self.build.id).ok_or_else(attached::interrupted)?;
+        let context = self.own_context().await?;
         let installation = materials.installation();
         let (bases, nameable) = (&materials.bases, &materials.nameable);
         let open = bases.open(push, installation.as_ref(), nameable, &materials.process).await;
@@ -231,6 +231,19 @@ impl Attempt<'_> {
             frontend: frontend.map(ToString::to_string),
             secrets: context.secrets.clone(),
         })
+    }
+
+    /// The folder that the caller sent: held for one who waits, else kept on disk.
+    async fn own_context(&self) -> Result<Arc<Context>, Failure> {
+        let (id, owner) = (self.build.id, self.build.owner());
+        let Some(options) = &self.build.request.context else {
+            return self.shared.contexts.get(id).ok_or_else(attached::interrupted);
+        };
+        let tree = self.shared.stored.tree(id, owner).await.map_err(|error| {
+            tracing::error!(build = %id, %error, "a build's context can't be read");
+            Failure::new(Reason::Internal, "the build's context can't be read; the operator's log says why")
+        })?;
+        Ok(Arc::new(options.context(tree)))
     }
 
     async fn spec(&self, materials: &Materials, push: Push, plan: Plan, sink: &EventSink) -> BuildSpec {
@@ -331,7 +344,7 @@ impl Attempt<'_> {
         let (Ok((_, Some(base))), true, Some(kind)) = (outcome, self.build.request.extend, self.build.request.kind)
         else {
             // A caller's own step may write whatever it likes.
-            return seen.filter(|_| !self.build.request.attached);
+            return seen.filter(|_| !self.build.request.has_context());
         };
         let ledger = &self.shared.ledger;
         let result = match &seen {

@@ -81,6 +81,7 @@ impl Builds {
         }
         self.0.queue.remove(&owner, id);
         self.0.contexts.release(id);
+        self.0.stored.release(id);
         self.0.end_log(id, State::Cancelled, Some(&failure)).await;
         drop(held);
         self.0.logs.seal(id);

@@ -20,6 +20,7 @@ mod run;
 mod running;
 mod sharing;
 mod sources;
+mod stored;
 mod turns;
 mod upkeep;
 
@@ -55,6 +56,7 @@ pub use queue::{Place, Queue, QueueFull};
 pub use run::{Runner, RunnerSettings};
 use running::Running;
 pub use sharing::Sharing;
+pub use stored::{Arrived, ContextOptions, Stored, TooMuchStored};
 pub(crate) use turns::Turns;
 pub use upkeep::{recover, watch_disk, watch_retention};
 
@@ -90,6 +92,9 @@ pub struct Request {
     /// Whether its caller waits, and its context is in this process alone: it ends with either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,
+    /// How the context is built that its caller sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextOptions>,
     /// A hash over all that was asked for, where its caller gave it a key to be found by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
@@ -102,6 +107,14 @@ pub struct Resolved {
     pub digest: String,
     /// What is built on it, and for.
     pub platform: String,
+}
+
+impl Request {
+    /// Whether what is built is a folder of the caller's, with a Dockerfile.
+    #[must_use]
+    pub fn has_context(&self) -> bool {
+        self.attached || self.context.is_some()
+    }
 }
 
 /// What doors may do with builds.
@@ -118,6 +131,7 @@ struct Shared {
     running: Running,
     contexts: Contexts,
     turns: Turns,
+    stored: Stored,
     metrics: Metrics,
     /// False once the process is stopping.
     accepting: AtomicBool,
@@ -142,7 +156,7 @@ pub struct EngineHealth {
 impl Builds {
     /// The builds of this installation.
     #[must_use]
-    pub fn new(ledger: Ledger, logs: Logs, queue: Queue, seal: Seal, metrics: Metrics) -> Self {
+    pub fn new(ledger: Ledger, logs: Logs, queue: Queue, seal: Seal, stored: Stored, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
             ledger,
             logs,
@@ -151,6 +165,7 @@ impl Builds {
             running: Running::default(),
             contexts: Contexts::default(),
             turns: Turns::default(),
+            stored,
             metrics,
             accepting: AtomicBool::new(true),
             disk_free: AtomicBool::new(true),
@@ -280,6 +295,12 @@ impl Builds {
     /// Lets the followers of logs go: nothing will be written any more.
     pub fn close_logs(&self) {
         self.0.logs.close();
+    }
+
+    /// Where contexts go that are to be kept.
+    #[must_use]
+    pub fn stored(&self) -> &Stored {
+        &self.0.stored
     }
 
     /// What is known of the engine.

@@ -281,6 +281,7 @@ impl Shared {
         let moved = self.move_on(id, now.attempt, now.state, change).await?;
         self.logs.seal(id);
         if moved {
+            self.stored.release(id);
             self.metrics.ended(state, failure);
         }
         Ok(moved)

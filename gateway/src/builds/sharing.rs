@@ -104,7 +104,7 @@ impl Sharing {
     /// Adds what the request's image is made from, as far as that can be known; and where it goes.
     async fn look_up(&self, submission: &mut Submission) -> Option<Push> {
         let request = &submission.request;
-        if request.attached || request.names_registry || request.skip_push {
+        if request.has_context() || request.names_registry || request.skip_push {
             return None;
         }
         let owner = submission.target.owner();

@@ -39,6 +39,9 @@ pub async fn recover(builds: &Builds, sharing: &Sharing) -> Result<usize, Ledger
             shared.metrics.ended(State::Failed, Some(&interrupted));
         }
     }
+    if let Err(error) = shared.stored.recover(&after).await {
+        tracing::error!(%error, "contexts that nobody needs any more may lie in the data folder");
+    }
     // Whoever waited for these has gone with the process that held their contexts.
     let (attached, detached): (Vec<_>, Vec<_>) = after.into_iter().partition(|build| build.request.attached);
     for build in &attached {

@@ -5,6 +5,7 @@
 //! A key `engine.address` is the variable `KILN_ENGINE__ADDRESS`; what isn't a key is an error.
 
 mod builds;
+mod contexts;
 mod drop_in;
 mod identity;
 mod kubernetes;
@@ -26,6 +27,7 @@ use std::{
 use serde::Deserialize;
 
 pub use builds::{Bases, SharedBase, Size, Sizes, Steps};
+pub use contexts::Contexts;
 pub use identity::{CouchDb, Identity, Jwt, OpenWhisk};
 pub use kubernetes::Kubernetes;
 pub use limits::{Limits, Rates};
@@ -69,6 +71,8 @@ pub struct Config {
     pub sizes: Sizes,
     /// Bounds.
     pub limits: Limits,
+    /// Folders that callers send to be built.
+    pub contexts: Contexts,
     /// The OpenServerless door.
     pub openserverless: OpenServerless,
     /// The OpenFaaS door.
@@ -188,6 +192,7 @@ impl Default for Config {
             steps: Steps::default(),
             sizes: Sizes::default(),
             limits: Limits::default(),
+            contexts: Contexts::default(),
             openserverless: OpenServerless::default(),
             openfaas: OpenFaas::default(),
             page: Page::default(),

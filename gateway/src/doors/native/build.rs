@@ -26,6 +26,7 @@ const WAIT: u64 = 30;
 const WAIT_AT_MOST: u64 = 50;
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WaitParams {
     /// Seconds; 30 unless told.
@@ -60,7 +61,7 @@ pub(super) async fn one(State(Native { builds, .. }): State<Native>, asked: Aske
     params(("id" = uuid::Uuid, Path, description = "the build's"), WaitParams),
     responses(
         (status = 200, body = View<'_>),
-        (status = 400, description = "a wait that is too long"),
+        (status = 400, description = "a wait that is too long, or none"),
         (status = 404, description = "no such build"),
     )
 )]

@@ -5,12 +5,12 @@ use axum::{
     extract::{State, rejection::JsonRejection},
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, StatusCode, header};
-use kiln_auth::{Identity, Origin, Target};
+use http::{HeaderMap, StatusCode, Uri, header};
+use kiln_auth::{Identity, Origin, ScopedTarget, Target};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Native, fault::Fault, view::View, webhook::NewWebhook};
+use super::{Native, fault::Fault, upload::UploadParams, view::View, webhook::NewWebhook};
 use crate::{
     builds::{Receipt, Request, Submission, hash_of},
     doors::base64_text::decode,
@@ -50,8 +50,12 @@ pub(super) struct NewBuild {
 
 /// Takes a build. It is kept once this is answered.
 #[utoipa::path(
-    post, path = "/v1/builds", tag = "builds", operation_id = "create_build", request_body = NewBuild,
-    params(("Idempotency-Key" = Option<String>, Header, description = "makes a request that is sent twice one build")),
+    post, path = "/v1/builds", tag = "builds", operation_id = "create_build",
+    request_body(
+        description = "requirements in JSON, or a folder with a Dockerfile as a tar, plain or compressed",
+        content((NewBuild = "application/json"), (Vec<u8> = "application/x-tar"))
+    ),
+    params(UploadParams, ("Idempotency-Key" = Option<String>, Header, description = "makes a request that is sent twice one build")),
     responses(
         (status = 202, body = View<'_>, headers(("Location" = String, description = "the build"))),
         (
@@ -60,7 +64,7 @@ pub(super) struct NewBuild {
         ),
         (status = 400, description = "a field that can't be used"),
         (status = 403, description = "the target isn't the caller's"),
-        (status = 415, description = "not JSON"),
+        (status = 415, description = "neither JSON nor a tar"),
         (status = 422, description = "a field is missing or of another type, or the key was another request's"),
     )
 )]
@@ -69,8 +73,13 @@ pub(super) async fn create(
     Extension(identity): Extension<Identity>,
     Extension(origin): Extension<Origin>,
     headers: HeaderMap,
+    uri: Uri,
     body: Result<Json<NewBuild>, JsonRejection>,
 ) -> Result<Response, Fault> {
+    // Who thinks that they count would get another build than they asked for.
+    if uri.query().is_some_and(|query| !query.is_empty()) {
+        return Err(Fault::bad("the query has the options of a tar; those of JSON are in its body"));
+    }
     let Json(body) = body.map_err(|rejection| Fault::new(rejection.status(), rejection.body_text()))?;
     let mut submission = submission(&native, &identity, origin, body)?;
     if let Some(id) = content_id(&headers)? {
@@ -78,12 +87,23 @@ pub(super) async fn create(
         submission.content = Some(Content { id, retry: false });
     }
     let asked = submission.request.fingerprint.clone();
-    match native.sharing.accept(submission).await? {
+    let receipt = native.sharing.accept(submission).await?;
+    answer(&native, &identity, receipt, asked.as_deref()).await
+}
+
+/// What became of a request with this fingerprint.
+pub(super) async fn answer(
+    native: &Native,
+    identity: &Identity,
+    receipt: Receipt,
+    asked: Option<&str>,
+) -> Result<Response, Fault> {
+    match receipt {
         Receipt::Queued(id) => {
             let build = native.builds.get(identity.user(), id).await?.ok_or_else(Fault::missing)?;
             Ok(accepted(&build))
         }
-        Receipt::Existing(build) if asked.is_none() || build.request.fingerprint == asked => {
+        Receipt::Existing(build) if asked.is_none() || build.request.fingerprint.as_deref() == asked => {
             Ok((StatusCode::OK, Json(View::of(&build))).into_response())
         }
         Receipt::Existing(_) => {
@@ -102,9 +122,7 @@ pub(super) fn accepted(build: &Build) -> Response {
 
 fn submission(native: &Native, identity: &Identity, origin: Origin, body: NewBuild) -> Result<Submission, Fault> {
     let bad = |what: &str, error: &dyn std::fmt::Display| Fault::bad(format!("{what}: {error}"));
-    let target = Target::parse(&body.target).map_err(|e| bad("target", &e))?;
-    let foreign = |e| Fault::new(StatusCode::FORBIDDEN, format!("target: {e}"));
-    let target = identity.scope().admit(target).map_err(foreign)?;
+    let target = target(identity, &body.target)?;
     let source = BaseRef::parse(&body.source).map_err(|e| bad("source", &e))?;
     let file = body.file.map(|file| decode(&file).ok_or_else(|| bad("file", &"no standard base64"))).transpose()?;
     if file.as_ref().is_some_and(|file| file.len() > FILE_AT_MOST) {
@@ -117,9 +135,7 @@ fn submission(native: &Native, identity: &Identity, origin: Origin, body: NewBui
     if file.is_some() && body.kind.is_none() {
         return Err(bad("kind", &"needed with a file"));
     }
-    if native.sizes.get(body.size.as_deref()).is_none() {
-        return Err(bad("size", &format!("there is no such class; there are {}", native.sizes.names())));
-    }
+    size(native, body.size.as_deref())?;
     let request = Request {
         source: source.to_string(),
         kind: body.kind,
@@ -134,8 +150,20 @@ fn submission(native: &Native, identity: &Identity, origin: Origin, body: NewBui
     Ok(Submission { webhook, ..submission })
 }
 
+/// A target of the caller's own.
+pub(super) fn target(identity: &Identity, text: &str) -> Result<ScopedTarget, Fault> {
+    let target = Target::parse(text).map_err(|e| Fault::bad(format!("target: {e}")))?;
+    identity.scope().admit(target).map_err(|e| Fault::new(StatusCode::FORBIDDEN, format!("target: {e}")))
+}
+
+/// Whether there is such a size class.
+pub(super) fn size(native: &Native, size: Option<&str>) -> Result<(), Fault> {
+    let missing = || Fault::bad(format!("size: there is no such class; there are {}", native.sizes.names()));
+    native.sizes.get(size).map(drop).ok_or_else(missing)
+}
+
 /// What the ledger finds a request by that is sent again; keys are short, and of any characters, so a hash.
-fn content_id(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+pub(super) fn content_id(headers: &HeaderMap) -> Result<Option<String>, Fault> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     if keys.next().is_some() || key.is_empty() || key.len() > KEY_AT_MOST {

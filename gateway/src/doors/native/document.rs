@@ -4,15 +4,22 @@
 //! (status = 404, description = "no such build")))]`, its bodies derive `ToSchema` and its queries `IntoParams`, and
 //! [`Routes::add`] takes it. What the guard answers, the problem in every refusal and the fields of the rate are added here.
 
-use axum::{Router, http::HeaderValue, response::IntoResponse as _, routing::get};
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::IntoResponse as _,
+    routing::{MethodRouter, get, post},
+};
 use bytes::Bytes;
-use http::header;
+use http::{HeaderMap, HeaderValue, header};
+use tower::ServiceExt as _;
 use utoipa::{
     ToSchema,
     openapi::{
         ComponentsBuilder, ContentBuilder, Header, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder, Ref,
-        RefOr, Response, ResponseBuilder, Type,
-        path::{Operation, PathItem},
+        RefOr, Response, ResponseBuilder, Schema, Type,
+        path::{Operation, Parameter, PathItem},
+        schema::SchemaType,
         security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
@@ -65,10 +72,33 @@ impl<'g> Routes<'g> {
     }
 
     /// Adds what `routes!` makes of one path's handlers, all of one class.
-    pub(super) fn add(mut self, class: Class, route: UtoipaMethodRouter<Native>) -> Self {
-        let (schemas, mut paths, route) = route;
+    pub(super) fn add(self, class: Class, (schemas, paths, route): UtoipaMethodRouter<Native>) -> Self {
+        let route = self.guard.protect(class, route);
+        self.described((schemas, paths, route))
+    }
+
+    /// Adds a path's `POST` that does one thing for bodies in JSON and another for archives; `route` describes both.
+    pub(super) fn add_either(
+        self,
+        class: Class,
+        route: UtoipaMethodRouter<Native>,
+        is_archive: fn(&HeaderMap) -> bool,
+        archive: MethodRouter<Native>,
+    ) -> Self {
+        let (schemas, paths, json) = route;
+        let json = self.guard.protect(class, json);
+        let archive = self.guard.protect(Class::Archive, archive);
+        // Chosen above both guards: what a body may take of time and places, it takes from its own class.
+        let either = post(move |State(native): State<Native>, request: Request| {
+            let route = if is_archive(request.headers()) { archive.clone() } else { json.clone() };
+            async move { route.with_state(native).oneshot(request).await }
+        });
+        self.described((schemas, paths, either))
+    }
+
+    fn described(mut self, (schemas, mut paths, route): UtoipaMethodRouter<Native>) -> Self {
         paths.paths.values_mut().flat_map(operations).for_each(describe);
-        self.router = self.router.routes((schemas, paths, self.guard.protect(class, route)));
+        self.router = self.router.routes((schemas, paths, route));
         self
     }
 
@@ -118,6 +148,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// Adds to a handler's answers the guard's, and to all of them what all have.
 fn describe(operation: &mut Operation) {
     operation.security = Some(SCHEMES.map(|name| SecurityRequirement::new(name, [""; 0])).into());
+    operation.parameters.iter_mut().flatten().for_each(never_null);
     let by_body = BY_BODY.iter().filter(|_| operation.request_body.is_some());
     let answers = &mut operation.responses.responses;
     for (status, text) in BY_GUARD.iter().chain(by_body) {
@@ -128,6 +159,19 @@ fn describe(operation: &mut Operation) {
         if let RefOr::T(answer) = answer {
             complete(status, answer);
         }
+    }
+}
+
+/// A parameter may be left out, but is text where it is there.
+fn never_null(parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(Parameter { schema: Some(RefOr::T(schema)), .. }) = parameter else { return };
+    let kind = match schema {
+        Schema::Object(object) => &mut object.schema_type,
+        Schema::Array(array) => &mut array.schema_type,
+        _ => return,
+    };
+    if let SchemaType::Array(kinds) = kind {
+        kinds.retain(|kind| *kind != Type::Null);
     }
 }
 

@@ -29,6 +29,11 @@ impl Fault {
         Self { status, text: text.into(), retry_after: None }
     }
 
+    /// Worth another try, once there are places again.
+    pub(super) fn busy(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { retry_after: Some(PLACES_AFTER), ..Self::new(status, text) }
+    }
+
     pub(super) fn bad(text: impl Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text.to_string())
     }
@@ -59,7 +64,7 @@ impl From<LedgerError> for Fault {
 impl From<Refused> for Fault {
     fn from(refused: Refused) -> Self {
         match rescue::refused(&refused) {
-            Some(status) => Self { retry_after: Some(PLACES_AFTER), ..Self::new(status, refused.to_string()) },
+            Some(status) => Self::busy(status, refused.to_string()),
             None => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
         }
     }
@@ -71,7 +76,7 @@ impl From<NoRetry> for Fault {
             NoRetry::Ledger(error) => return error.into(),
             NoRetry::OutOfScope(_) => StatusCode::FORBIDDEN,
             NoRetry::Target(_) | NoRetry::Destination(_) => StatusCode::BAD_REQUEST,
-            NoRetry::NotEnded | NoRetry::Archive | NoRetry::FileGone => StatusCode::CONFLICT,
+            NoRetry::NotEnded | NoRetry::Archive | NoRetry::Context | NoRetry::FileGone => StatusCode::CONFLICT,
         };
         Self::new(status, error.to_string())
     }

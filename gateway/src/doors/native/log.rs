@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Native,
@@ -45,6 +45,18 @@ pub(super) struct LogParams {
     after: u64,
 }
 
+/// A record of the log, as an event.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of what `events` writes")]
+struct LogEvent {
+    /// The record's number.
+    id: String,
+    /// Its kind.
+    event: String,
+    /// JSON: `time`, `step`, and what was said as `text`, or as `base64` where it isn't UTF-8.
+    data: String,
+}
+
 /// A build's log, in the form that `Accept` names.
 ///
 /// `Last-Event-ID`, or `after`, is the last record already seen.
@@ -58,7 +70,7 @@ pub(super) struct LogParams {
     responses(
         (
             status = 200,
-            content((String = "text/event-stream"), (String = "application/x-ndjson"), (String = "text/plain; charset=utf-8")),
+            content((LogEvent = "text/event-stream"), (String = "application/x-ndjson"), (String = "text/plain; charset=utf-8")),
         ),
         (status = 400, description = "no such place in a log"),
         (status = 404, description = "no such build"),

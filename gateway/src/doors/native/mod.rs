@@ -8,12 +8,13 @@ mod fault;
 mod images;
 mod list;
 pub(super) mod log;
+mod upload;
 mod view;
 mod webhook;
 
 use std::sync::Arc;
 
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json, Router, routing::post};
 use http::StatusCode;
 use kiln_auth::Identity;
 use serde::Serialize;
@@ -60,7 +61,7 @@ pub fn routes(native: &Native, guard: &Guard) -> Router {
 fn described(guard: &Guard) -> (Router<Native>, OpenApi) {
     let (router, document) = Routes::behind(guard)
         .add(Class::Read, routes!(whoami))
-        .add(Class::Submit, routes!(create::create))
+        .add_either(Class::Submit, routes!(create::create), upload::is_tar, post(upload::upload))
         .add(Class::Read, routes!(list::list))
         .add(Class::Read, routes!(build::one))
         .add(Class::Stream, routes!(log::log))
