@@ -10,7 +10,8 @@ TAG ?= latest
 TEST_ENGINES := registry registry-auth buildkitd buildkitd-floor docker docker-containerd swarm couchdb
 SHELL_SCRIPTS := .ci/run deploy/demo deploy/dev/base deploy/dev/cluster deploy/dev/engines deploy/dev/image deploy/dev/prerequisites \
 	deploy/image/build conformance-tests/bases/build conformance-tests/browser/fetch conformance-tests/clients/fetch \
-	conformance-tests/clients/task/fetch
+	conformance-tests/clients/task/fetch \
+	conformance-tests/clients/schemathesis/fetch
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(HOME)/.cache/kiln/bin/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
@@ -78,6 +79,7 @@ bases: engines
 clients: engines
 	conformance-tests/clients/fetch
 	conformance-tests/clients/task/fetch
+	conformance-tests/clients/schemathesis/fetch
 	conformance-tests/browser/fetch
 
 pictures: linux compile engines bases clients ## Make the pictures of the page in gateway/docs anew (pngquant makes them small)

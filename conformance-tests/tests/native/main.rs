@@ -9,7 +9,9 @@ mod idempotency;
 mod list;
 mod log;
 mod one;
+mod openapi;
 mod strangers;
+mod table;
 
 use std::time::Duration;
 
