@@ -7,7 +7,7 @@ use std::{
 
 use governor::{
     RateLimiter,
-    clock::{Clock, DefaultClock, Reference},
+    clock::{Clock, MonotonicClock, Reference},
     middleware::StateInformationMiddleware,
     state::{InMemoryState, NotKeyed},
 };
@@ -17,8 +17,9 @@ use super::{Exceeded, Rate, Standing};
 /// At most so often a caller's refusals make a line of the log.
 pub(crate) const SAY_EVERY: Duration = Duration::from_secs(60);
 
-/// How much of a rate is left to one caller.
-pub(crate) struct Bucket<C: Clock = DefaultClock> {
+/// How much of a rate is left to one caller. The clock is the system's: governor's own asks the processor for its
+/// features each time it is made, and a virtual machine answers that slowly.
+pub(crate) struct Bucket<C: Clock = MonotonicClock> {
     name: &'static str,
     rate: Rate,
     limiter: RateLimiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>,
@@ -35,7 +36,7 @@ struct Marks<I> {
 
 impl Bucket {
     pub(crate) fn new(name: &'static str, rate: Rate) -> Self {
-        Self::on(name, rate, DefaultClock::default())
+        Self::on(name, rate, MonotonicClock)
     }
 }
 
