@@ -132,6 +132,9 @@ fn a_step_reaches_nothing_of_ours(kiln: &Deployment) {
 fn only_pods_of_kilns_shape_run_where_builds_do() {
     let (made, said) = run(&["--namespace", "kiln-builds", "run", "stranger", "--image=kiln.invalid/busybox:static"]);
     assert!(!made && said.contains("only Kiln's pods run here"), "{said}");
+    // One that isn't there is refused by the cluster itself.
+    let (made, said) = run(&["--namespace", "kiln-builds", "create", "serviceaccount", "other"]);
+    assert!(made, "{said}");
     for (spec, why) in [
         (json!({ "hostNetwork": true }), "none of its node's namespaces"),
         (json!({ "volumes": [{ "name": "v", "hostPath": { "path": "/" } }] }), "no folder of its node"),
