@@ -22,6 +22,7 @@ pub mod syntax;
 pub mod tree;
 
 pub use backend::{BuildBackend, EngineError, Pushed, RunError};
+pub use buildkit::{IgnoreFile, IgnoredFolder, InvalidIgnoreFile};
 pub use buildkitd::{BuildkitdBackend, BuildkitdConfig};
 pub use capabilities::{Capabilities, StepLimits, StepNetwork};
 pub use docker::{DockerBackend, DockerConfig};

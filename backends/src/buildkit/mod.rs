@@ -12,6 +12,7 @@ pub(crate) mod failure;
 mod filesync;
 mod filter;
 mod followpaths;
+mod ignore;
 mod pattern;
 pub(crate) mod probe;
 pub(crate) mod registry;
@@ -21,6 +22,7 @@ mod status;
 mod tail;
 mod transport;
 
+pub use ignore::{IgnoreFile, IgnoredFolder, InvalidIgnoreFile};
 pub use solve::StepSettings;
 pub(crate) use transport::Connection;
 pub(crate) use transport::causes;

@@ -175,6 +175,7 @@ async fn options_that_can_not_be_used_are_refused_before_the_body_is_read() {
         ("target=devel:a&build-arg=BUILDKIT_SYNTAX%3Dx", 400),
         ("target=devel:a&dockerfile=../Dockerfile", 400),
         ("target=devel:a&dockerfile=other", 400),
+        ("target=devel:a&fresh=yes", 400),
         ("target=devel:a&secret=x", 400),
     ] {
         assert_problem(&send(&client, query, context().end()).await, status, query);

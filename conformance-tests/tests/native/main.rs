@@ -5,9 +5,11 @@
 
 mod cli;
 mod context;
+mod folder;
 mod idempotency;
 mod list;
 mod log;
+mod login;
 mod one;
 mod openapi;
 mod strangers;

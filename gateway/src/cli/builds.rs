@@ -66,8 +66,8 @@ struct Page {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Caller {
-    user: String,
+pub(super) struct Caller {
+    pub(super) user: String,
     provider: String,
     operator: bool,
 }

@@ -1,14 +1,22 @@
 //! The client's side of the native API.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+use bytes::Bytes;
 use clap::Args;
+use futures_util::Stream;
 use reqwest::{Method, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::exit;
+use super::{
+    exit,
+    folder::Unsendable,
+    profile::{self, Profiles},
+};
 
+/// The gateway unless another is named.
+const LOCAL: &str = "http://127.0.0.1:8080";
 /// How long a connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long an answer may take, and a stream be silent.
@@ -17,12 +25,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 /// Which gateway, and as whom.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClientArgs {
-    /// The gateway
-    #[arg(long, env = "KILN_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    /// The gateway, http://127.0.0.1:8080 unless a profile says otherwise
+    #[arg(long, env = "KILN_URL")]
+    url: Option<String>,
     /// The wsk token, uuid:key
     #[arg(long, env = "KILN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    pub(crate) token: Option<String>,
+    /// What `kiln login` has kept under this name counts where neither options nor variables do
+    #[arg(long, env = "KILN_PROFILE", default_value = profile::DEFAULT)]
+    pub(crate) profile: String,
     /// Print one line of JSON instead, as the gateway said it
     #[arg(long)]
     pub(crate) json: bool,
@@ -80,19 +91,37 @@ impl Build {
 
 impl ClientArgs {
     pub(crate) fn connect(&self) -> Result<Client, Trouble> {
+        if let (Some(_), Some(token)) = (&self.url, &self.token) {
+            return Client::new(&self.url(None), token);
+        }
+        let profiles = Profiles::load()?;
+        let profile = profiles.get(&self.profile);
+        let url = self.url(profile.map(|profile| profile.url.as_str()));
+        // What was meant for one gateway is none of another's business.
+        let kept = profile.filter(|profile| profile.url == url).map(|profile| &profile.token);
+        let none = || format!("no token for {url}: kiln login, or KILN_TOKEN, or --token");
+        let token = self.token.as_ref().or(kept).ok_or_else(|| Trouble::new(exit::USAGE, none()))?;
+        Client::new(&url, token)
+    }
+
+    /// The gateway meant, where a profile has `kept` one.
+    pub(crate) fn url(&self, kept: Option<&str>) -> String {
+        self.url.as_deref().or(kept).unwrap_or(LOCAL).trim_end_matches('/').to_owned()
+    }
+}
+
+impl Client {
+    pub(crate) fn new(url: &str, token: &str) -> Result<Self, Trouble> {
         let usage = |message: &str| Trouble::new(exit::USAGE, message);
-        let token = self.token.as_deref().ok_or_else(|| usage("no token: set KILN_TOKEN, or pass --token"))?;
         let mut authorization: header::HeaderValue =
             token.parse().map_err(|_| usage("the token has odd characters"))?;
         authorization.set_sensitive(true);
         // The gateway's heartbeats come more often: a stream as silent as that is one whose gateway has gone.
         let http = reqwest::Client::builder().connect_timeout(CONNECT_WITHIN).read_timeout(ANSWER_WITHIN).build();
         let http = http.map_err(|e| usage(&e.to_string()))?;
-        Ok(Client { http, url: self.url.trim_end_matches('/').to_owned(), authorization })
+        Ok(Self { http, url: url.to_owned(), authorization })
     }
-}
 
-impl Client {
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
         self.find(path, &[]).await
     }
@@ -107,6 +136,17 @@ impl Client {
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Trouble> {
         self.answer(self.request(Method::DELETE, path).query(query)).await
+    }
+
+    /// Sends a tar, for as long as that takes.
+    pub(crate) async fn upload<T, S>(&self, path: &str, query: &[(&str, String)], archive: S) -> Result<T, Trouble>
+    where
+        T: DeserializeOwned,
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let request = self.request(Method::POST, path).query(query).header(header::CONTENT_TYPE, "application/x-tar");
+        let request = request.body(reqwest::Body::wrap_stream(archive));
+        self.send(request).await?.json().await.map_err(unavailable)
     }
 
     /// An answer whose body goes on as long as it likes.
@@ -144,6 +184,10 @@ fn unavailable(error: reqwest::Error) -> Trouble {
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(deeper) = cause {
+        let own = deeper.downcast_ref().and_then(io::Error::get_ref);
+        if let Some(unsendable) = own.and_then(|own| own.downcast_ref::<Unsendable>()) {
+            return Trouble::new(exit::USAGE, unsendable.to_string());
+        }
         message = format!("{message}: {deeper}");
         cause = deeper.source();
     }

@@ -21,6 +21,8 @@ use super::{
 
 /// How often a lost stream is taken up again before giving up.
 const TRIES: u32 = 8;
+/// How often a live line is drawn anew.
+const TICK: Duration = Duration::from_millis(120);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
@@ -158,7 +160,7 @@ impl View {
             let bar = ProgressBar::new_spinner();
             let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            bar.enable_steady_tick(Duration::from_millis(120));
+            bar.enable_steady_tick(TICK);
             bar.set_message("waiting for its turn");
             bar
         });
@@ -217,6 +219,18 @@ impl View {
             spinner.finish_and_clear();
         }
     }
+}
+
+/// What shows on a terminal how much of a folder is sent.
+pub(crate) fn sending(json: bool) -> ProgressBar {
+    if json || !std::io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::no_length().with_message("sending");
+    let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {msg} {binary_bytes}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(TICK);
+    bar
 }
 
 /// Others' words without what would steer the terminal.

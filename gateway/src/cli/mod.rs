@@ -5,17 +5,20 @@ mod buildkitd;
 mod builds;
 mod client;
 mod doctor;
+mod folder;
 mod follow;
 mod identity;
 mod images;
 mod ledger;
 mod openfaas;
 mod probe;
+mod profile;
 mod user;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::Config;
@@ -42,7 +45,7 @@ struct Cli {
 enum Verb {
     /// Run the gateway
     Serve(ConfigArgs),
-    /// Send a requirements file and follow its build
+    /// Send a requirements file or a folder with a Dockerfile, and follow its build
     Build(build::Args),
     /// Show where a build is
     Status(follow::StatusArgs),
@@ -56,6 +59,10 @@ enum Verb {
     Cancel(builds::OneArgs),
     /// Build once more what failed or was cancelled
     Retry(builds::RetryArgs),
+    /// Keep the gateway and the token for later, once the gateway has taken it
+    Login(profile::LoginArgs),
+    /// Forget them
+    Logout(profile::LogoutArgs),
     /// Say who the token's user is
     Whoami(builds::WhoamiArgs),
     /// Look after your images in the registry
@@ -78,6 +85,11 @@ enum Verb {
     /// Look after the keys for OpenFaaS's build secrets
     #[command(subcommand)]
     Openfaas(openfaas::Verb),
+    /// Print what makes a shell complete kiln's words
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
     /// Ask the gateway of this configuration whether it answers
     Probe(ConfigArgs),
 }
@@ -120,6 +132,9 @@ pub fn main() -> ExitCode {
             Verb::Wait(args) => builds::wait(args).await,
             Verb::Cancel(args) => builds::cancel(args).await,
             Verb::Retry(args) => builds::retry(args).await,
+            Verb::Login(args) => profile::login(args).await,
+            Verb::Logout(args) => profile::logout(args).await,
+            Verb::Completion { shell } => completion(shell),
             Verb::Whoami(args) => builds::whoami(args).await,
             Verb::Images(verb) => images::run(verb).await,
             Verb::Buildkitd(verb) => buildkitd::run(&verb),
@@ -145,6 +160,14 @@ async fn serve(args: &ConfigArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(exit::USAGE, &crate::serve::causes(&error)),
     }
+}
+
+/// Writes it whole first: a reader that goes away would make the generator panic.
+fn completion(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut script);
+    follow::say(String::from_utf8_lossy(&script).trim_end());
+    ExitCode::SUCCESS
 }
 
 /// Log lines: text for a terminal, JSON otherwise; `KILN_LOG` filters them, but not who did what.

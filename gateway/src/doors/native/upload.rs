@@ -51,6 +51,8 @@ pub(super) struct UploadParams {
     build_arg: Option<Vec<String>>,
     /// Of a tar: a size class.
     size: Option<String>,
+    /// Of a tar: builds every step, whatever is cached.
+    fresh: Option<bool>,
 }
 
 /// What the query asks for.
@@ -61,6 +63,7 @@ struct Options {
     dockerfile: Option<String>,
     platforms: Vec<String>,
     args: Vec<(String, String)>,
+    fresh: Option<bool>,
 }
 
 /// Whether a request brings a tar.
@@ -110,13 +113,14 @@ pub(super) async fn upload(
 }
 
 fn submission(native: &Native, identity: &Identity, origin: Origin, options: Options) -> Result<Submission, Fault> {
-    let Options { target, size, dockerfile, platforms, args } = options;
+    let Options { target, size, dockerfile, platforms, args, fresh } = options;
     let target = target.ok_or_else(|| Fault::bad("target: missing; say ?target=user:tag"))?;
     let target = create::target(identity, &target)?;
     create::size(native, size.as_deref())?;
     let dockerfile = dockerfile.unwrap_or_else(|| DOCKERFILE.to_owned());
     let request = Request {
         size,
+        fresh: fresh.unwrap_or_default(),
         any_target: identity.scope().is_unbounded(),
         context: Some(ContextOptions { dockerfile, args, platforms }),
         ..Request::default()
@@ -130,9 +134,13 @@ impl Options {
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
             let bad = |fault: &dyn std::fmt::Display| Fault::bad(format!("{name}: {fault}"));
             match &*name {
-                "target" => once(&mut options.target, &value).ok_or_else(|| bad(&MORE_THAN_ONE))?,
-                "size" => once(&mut options.size, &value).ok_or_else(|| bad(&MORE_THAN_ONE))?,
-                "dockerfile" => once(&mut options.dockerfile, &value).ok_or_else(|| bad(&MORE_THAN_ONE))?,
+                "target" => once(&mut options.target, value.into()).ok_or_else(|| bad(&MORE_THAN_ONE))?,
+                "size" => once(&mut options.size, value.into()).ok_or_else(|| bad(&MORE_THAN_ONE))?,
+                "dockerfile" => once(&mut options.dockerfile, value.into()).ok_or_else(|| bad(&MORE_THAN_ONE))?,
+                "fresh" => {
+                    let fresh = value.parse().map_err(|_| bad(&"true or false"))?;
+                    once(&mut options.fresh, fresh).ok_or_else(|| bad(&MORE_THAN_ONE))?;
+                }
                 "platform" => {
                     for platform in value.split(',') {
                         let platform: Platform = platform.parse().map_err(|error| bad(&error))?;
@@ -144,15 +152,15 @@ impl Options {
                     let name = BuildArg::parse(name).map_err(|error| bad(&error))?;
                     options.args.push((name.as_str().to_owned(), value.to_owned()));
                 }
-                _ => return Err(bad(&"no option; there are target, dockerfile, platform, build-arg and size")),
+                _ => return Err(bad(&"no option; there are target, dockerfile, platform, build-arg, size and fresh")),
             }
         }
         Ok(options)
     }
 }
 
-fn once(slot: &mut Option<String>, value: &str) -> Option<()> {
-    slot.replace(value.to_owned()).is_none().then_some(())
+fn once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
+    slot.replace(value).is_none().then_some(())
 }
 
 /// The Dockerfile's path as the frontend is told it: the usual name stands for a lower-case one, too.
