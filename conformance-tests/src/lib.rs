@@ -9,6 +9,7 @@ pub mod couchdb;
 pub mod engines;
 pub mod kiln;
 pub mod registry;
+pub mod wait;
 
 pub use client::Client;
 pub use engines::{Engine, engine};

@@ -2,10 +2,17 @@
 
 use aws_lc_rs::digest::{SHA256, digest as hash};
 use reqwest::{Client, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::engine;
 
+/// An image's manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// An image's configuration.
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// A layer that isn't compressed.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
                       application/vnd.oci.image.index.v1+json";
 
@@ -108,6 +115,36 @@ pub async fn upload(repository: &str, blob: Vec<u8>) -> String {
     let place = begun.url().join(location).expect("a URL");
     send(client().put(place).query(&[("digest", &digest)]).body(blob)).await;
     digest
+}
+
+/// An image, for which there is one blob of each.
+#[derive(Debug)]
+pub struct Image {
+    /// Under no tag yet.
+    pub manifest: Value,
+    /// Of its blobs, bytes.
+    pub size: u64,
+}
+
+/// Uploads an image of a layer of its own.
+///
+/// # Panics
+/// When the registry doesn't take it.
+pub async fn image(repository: &str, architecture: &str) -> Image {
+    let layer = Uuid::new_v4().to_string().into_bytes();
+    let config = json!({
+        "os": "linux", "architecture": architecture, "created": "2026-01-31T12:00:00Z",
+        "config": { "User": "nobody" }, "rootfs": { "type": "layers", "diff_ids": [] },
+    });
+    let config = config.to_string().into_bytes();
+    let sizes = (config.len() as u64, layer.len() as u64);
+    let (config, layer) = (upload(repository, config).await, upload(repository, layer).await);
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": { "mediaType": CONFIG, "digest": config, "size": sizes.0 },
+        "layers": [{ "mediaType": LAYER, "digest": layer, "size": sizes.1 }],
+    });
+    Image { manifest, size: sizes.0 + sizes.1 }
 }
 
 /// Puts a manifest under a tag.

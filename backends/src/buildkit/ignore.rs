@@ -7,10 +7,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What an ignore file says.
 #[derive(Debug)]
-pub struct IgnoreFile {
-    patterns: Patterns,
-    has_exceptions: bool,
-}
+pub struct IgnoreFile(Patterns);
 
 /// What is known of a folder, and with it of what lies in it. The default is the root's.
 #[derive(Clone, Debug, Default)]
@@ -30,21 +27,20 @@ impl IgnoreFile {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let lines = text.lines().filter(|line| !line.starts_with('#')).map(str::trim);
         let lines: Vec<String> = lines.filter(|line| !line.is_empty()).map(pattern).collect();
-        let has_exceptions = lines.iter().any(|line| line.starts_with('!'));
-        Ok(Self { patterns: Patterns::new(&lines)?, has_exceptions })
+        Ok(Self(Patterns::new(&lines)?))
     }
 
     /// Whether `path`, slash-separated from the root, is left out, given its folder.
     #[must_use]
     pub fn ignores(&self, path: &str, folder: &IgnoredFolder) -> (bool, IgnoredFolder) {
-        let (ignored, matched) = self.patterns.matches(path, &folder.0);
+        let (ignored, matched) = self.0.matches(path, &folder.0);
         (ignored, IgnoredFolder(matched))
     }
 
     /// Whether something in a folder that is left out may be sent all the same.
     #[must_use]
     pub fn has_exceptions(&self) -> bool {
-        self.has_exceptions
+        self.0.has_exceptions()
     }
 }
 

@@ -45,6 +45,11 @@ impl Patterns {
         Ok(Self(patterns))
     }
 
+    /// Whether something in a folder that matches may not match.
+    pub(crate) fn has_exceptions(&self) -> bool {
+        self.0.iter().any(|pattern| pattern.exception)
+    }
+
     /// Whether `path` matches, given what its folder matched.
     pub(crate) fn matches(&self, path: &str, parent: &Matched) -> (bool, Matched) {
         let mut matched = false;

@@ -11,13 +11,10 @@ mod raw;
 mod reload;
 mod streams;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
-use kiln_conformance_tests::{Client, Engine, Kiln, Launch, client::Answer};
-use tokio::time::{sleep, timeout};
+use kiln_conformance_tests::{Client, Engine, Kiln, Launch, client::Answer, wait};
 
-/// How often a condition is looked at that announces itself nowhere.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// For whatever isn't itself what a test measures.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -56,14 +53,6 @@ async fn assert_probed(kiln: &Kiln) {
 }
 
 /// The first thing that `look` finds.
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
-    let found = async {
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    };
-    timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    wait::until(PATIENCE, what, look).await
 }

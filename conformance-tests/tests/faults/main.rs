@@ -18,15 +18,12 @@ mod registry_proxy;
 mod sharing;
 mod stop;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
-use kiln_conformance_tests::{Client, kiln::base, registry};
+use kiln_conformance_tests::{Client, kiln::base, registry, wait};
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-/// How often a condition is looked at that announces itself nowhere.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// For whatever isn't itself what a test measures.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,20 +58,12 @@ async fn in_its_step(client: &Client, id: &str, attempt: usize) {
 }
 
 /// The first thing that `look` finds.
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
+async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, look).await
 }
 
-async fn until_within<T, F: Future<Output = Option<T>>>(within: Duration, what: &str, look: impl Fn() -> F) -> T {
-    let found = async {
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    };
-    timeout(within, found).await.unwrap_or_else(|_| panic!("not within {within:?}: {what}"))
+async fn until_within<T>(within: Duration, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    wait::until(within, what, look).await
 }
 
 /// The status and the word of `/readyz`.

@@ -1,10 +1,14 @@
 //! Images copied under another name of their owner's, without a byte through the gateway.
 
-use kiln_conformance_tests::{Client, client::Answer, registry};
+use kiln_conformance_tests::{
+    Client,
+    client::Answer,
+    registry::{self, MANIFEST, image},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{IMAGES, INDEX, MANIFEST, PATIENCE, assert_problem, gateway, image, proxy::Proxy, pushed, somebody};
+use crate::{IMAGES, INDEX, PATIENCE, assert_problem, gateway, proxy::Proxy, pushed, somebody};
 
 async fn copy(client: &Client, from: &str, to: &str) -> Answer {
     client.post(IMAGES, &json!({ "from": from, "to": to })).await

@@ -1,9 +1,12 @@
 //! Images looked at: what the registry has is what is shown.
 
-use kiln_conformance_tests::{Client, engine, registry};
+use kiln_conformance_tests::{
+    Client, engine,
+    registry::{self, CONFIG, LAYER, MANIFEST, image},
+};
 use serde_json::{Value, json};
 
-use crate::{CONFIG, IMAGES, INDEX, LAYER, MANIFEST, assert_problem, gateway, image, launch, proxy::Proxy, somebody};
+use crate::{IMAGES, INDEX, assert_problem, gateway, launch, proxy::Proxy, somebody};
 
 async fn get(client: &Client, name: &str) -> Value {
     let answer = client.get(&format!("{IMAGES}/{name}")).await;

@@ -15,17 +15,13 @@ use std::time::Duration;
 use kiln_conformance_tests::{Client, Engine, Kiln, Launch, client::Answer, registry};
 use proxy::Proxy;
 use reqwest::Method;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// For whatever isn't itself what a test measures.
 const PATIENCE: Duration = Duration::from_secs(60);
 const IMAGES: &str = "/v1/images";
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// A user whom nobody else has: the registry is everybody's.
 fn somebody() -> String {
@@ -43,33 +39,9 @@ fn launch(proxy: &Proxy, user: &str) -> Launch {
     launch.set("KILN_LIMITS__RATES__READ", rates).set("REGISTRY_HOST", &*proxy.address)
 }
 
-/// An image, for which there is one blob of each.
-struct Image {
-    manifest: Value,
-    size: u64,
-}
-
-/// Uploads an image of a layer of its own, under no tag yet.
-async fn image(repository: &str, architecture: &str) -> Image {
-    let layer = Uuid::new_v4().to_string().into_bytes();
-    let config = json!({
-        "os": "linux", "architecture": architecture, "created": "2026-01-31T12:00:00Z",
-        "config": { "User": "nobody" }, "rootfs": { "type": "layers", "diff_ids": [] },
-    });
-    let config = config.to_string().into_bytes();
-    let sizes = (config.len() as u64, layer.len() as u64);
-    let (config, layer) = (registry::upload(repository, config).await, registry::upload(repository, layer).await);
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": { "mediaType": CONFIG, "digest": config, "size": sizes.0 },
-        "layers": [{ "mediaType": LAYER, "digest": layer, "size": sizes.1 }],
-    });
-    Image { manifest, size: sizes.0 + sizes.1 }
-}
-
 /// Uploads an image under a tag and gives its digest.
 async fn pushed(repository: &str, tag: &str) -> String {
-    let image = image(repository, "amd64").await;
+    let image = registry::image(repository, "amd64").await;
     registry::put_manifest(repository, tag, &image.manifest).await;
     registry::digest(repository, tag).await.unwrap()
 }

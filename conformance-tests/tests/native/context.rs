@@ -1,6 +1,6 @@
 //! A folder with a Dockerfile, sent as a tar: built by a real engine, kept through a crash, refused where it is hostile.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use kiln_conformance_tests::{
     Client, Engine, Kiln, Launch,
@@ -11,12 +11,13 @@ use kiln_conformance_tests::{
     },
     kiln::base,
     registry,
+    wait::until,
 };
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{BUILDS, assert_problem, idle};
+use crate::{BUILDS, PATIENCE, assert_problem, idle};
 
 const TAR: &str = "application/x-tar";
 const NO_ENGINE: &str = "unix:///nonexistent/engine.sock";
@@ -55,13 +56,8 @@ fn stored(folder: &Path) -> usize {
 
 /// Waits until so many are left: a file goes a moment after its build's state is there.
 async fn left(kiln: &Kiln, count: usize) {
-    for _ in 0..200 {
-        if stored(kiln.folder()) == count {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{} contexts are kept, not {count}", stored(kiln.folder()));
+    let they_are = async || (stored(kiln.folder()) == count).then_some(());
+    until(PATIENCE, &format!("{count} contexts are kept"), they_are).await;
 }
 
 #[tokio::test]
@@ -118,15 +114,9 @@ async fn a_cancelled_builds_context_goes_and_gives_its_owners_bytes_back() {
     crate::cancel(&client, &id).await;
     left(&kiln, 1).await;
     // The bytes are given back a moment after the file has gone.
-    for _ in 0..200 {
-        let answer = send(&client, "target=devel:b", body.clone()).await;
-        if answer.status != 429 {
-            assert_eq!(answer.status, 202, "{}", answer.text);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the owner's bytes are never given back");
+    let answered = async || Some(send(&client, "target=devel:b", body.clone()).await).filter(|said| said.status != 429);
+    let answer = until(PATIENCE, "the owner's bytes are given back", answered).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
 }
 
 #[tokio::test]

@@ -4,10 +4,9 @@ use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::PathBuf,
     process::{Output, Stdio},
-    time::Duration,
 };
 
-use kiln_conformance_tests::{Kiln, kiln::program};
+use kiln_conformance_tests::{Kiln, kiln::program, wait::until};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -143,14 +142,11 @@ async fn a_terminal_asks_for_the_token_and_does_not_show_it() {
 async fn echo_is_off(script: u32) {
     let children = std::fs::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
     let terminal = std::fs::read_link(format!("/proc/{}/fd/0", children.trim())).unwrap();
-    for _ in 0..1000 {
+    let is_off = async || {
         let settings = Command::new("stty").arg("-F").arg(&terminal).arg("-a").output().await.unwrap();
-        if String::from_utf8_lossy(&settings.stdout).contains("-echo ") {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("what is typed is shown");
+        String::from_utf8_lossy(&settings.stdout).contains("-echo ").then_some(())
+    };
+    until(PATIENCE, "what is typed isn't shown", is_off).await;
 }
 
 #[tokio::test]

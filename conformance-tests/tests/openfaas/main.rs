@@ -22,11 +22,10 @@ mod streamed;
 mod tenants;
 mod unproved;
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use kiln_conformance_tests::{Client, Engine, Kiln, Launch, client::Answer};
+use kiln_conformance_tests::{Client, Engine, Kiln, Launch, client::Answer, wait};
 use reqwest::{Method, RequestBuilder};
-use tokio::time::{sleep, timeout};
 
 use archive::Archive;
 
@@ -34,8 +33,6 @@ use archive::Archive;
 const KEY: &str = "key-goes-here";
 /// Whose the door's builds are.
 const USER: &str = "openfaas";
-/// How often a condition is looked at that announces itself nowhere.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// For whatever isn't itself what a test measures.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -70,16 +67,8 @@ async fn post(client: &Client, archive: &Archive) -> Answer {
 }
 
 /// What `look` finds, as soon as it finds something.
-async fn until<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
-    let found = async {
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    };
-    timeout(PATIENCE, found).await.expect("it happens")
+async fn until<T>(look: impl AsyncFnMut() -> Option<T>) -> T {
+    wait::until(PATIENCE, "it happens", look).await
 }
 
 /// Files of the spool that the gateway holds; they have no names.

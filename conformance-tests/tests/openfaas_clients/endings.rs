@@ -1,10 +1,10 @@
 //! What the clients see when the gateway goes, and the gateway when a client does.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
-use kiln_conformance_tests::{Client, Engine};
+use kiln_conformance_tests::{Client, Engine, wait};
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
 use crate::{
     USER,
@@ -17,7 +17,6 @@ use crate::{
 
 /// From a client's end to its build's.
 const CANCELLED_WITHIN: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until the step of [`lasts`] runs; gives the build's id.
@@ -31,16 +30,8 @@ async fn in_its_step(client: &Client) -> String {
     .await
 }
 
-async fn until<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
-    let found = async {
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    };
-    timeout(PATIENCE, found).await.expect("it happens")
+async fn until<T>(look: impl AsyncFnMut() -> Option<T>) -> T {
+    wait::until(PATIENCE, "it happens", look).await
 }
 
 /// A stream that only ended would be a success to faas-cli.

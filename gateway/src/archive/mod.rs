@@ -34,6 +34,7 @@ pub use self::{
     limits::Limits,
     spool::{ReceiveError, Spool, Spooled},
 };
+pub(crate) use room::no_room;
 
 #[cfg(test)]
 mod corpus;

@@ -7,6 +7,7 @@ use kiln_backends::{Entry, EntryKind, Tree};
 use secrecy::SecretSlice;
 
 use super::config::{BuildConfig, InvalidConfig};
+use crate::recipes::{DOCKERFILE, has_dockerfile};
 
 /// The configuration's name since of-builder 0.7.1.
 const CONFIG: &str = "com.openfaas.docker.config";
@@ -14,7 +15,6 @@ const CONFIG: &str = "com.openfaas.docker.config";
 const OLD_CONFIG: &str = "config";
 const SECRETS: &str = "com.openfaas.secrets";
 const CONTEXT: &str = "context";
-const DOCKERFILE: &str = "Dockerfile";
 
 /// The longest configuration, in bytes: build arguments are settings, not files.
 const LONGEST_CONFIG: u64 = 256 * 1024;
@@ -84,17 +84,11 @@ pub fn open(tree: &Tree) -> Result<Package, InvalidPackage> {
     let config = BuildConfig::parse(&read(tree, entry, CONFIG, LONGEST_CONFIG)?)?;
     let secrets = tree.get(SECRETS).map(|entry| read(tree, entry, SECRETS, LONGEST_SECRETS)).transpose()?;
     let context = tree.subtree(CONTEXT).ok_or(InvalidPackage::NoContext)?;
-    let dockerfile = dockerfile(&context).ok_or(InvalidPackage::NoDockerfile)?;
+    if !has_dockerfile(&context, DOCKERFILE) {
+        return Err(InvalidPackage::NoDockerfile);
+    }
+    let dockerfile = DOCKERFILE.to_owned();
     Ok(Package { config, layout, context, dockerfile, secrets: secrets.map(SecretSlice::from) })
-}
-
-/// The frontend takes a lower-case name, too, where the usual one is missing. Links are its business:
-/// it follows them within the context.
-fn dockerfile(context: &Tree) -> Option<String> {
-    let names = [DOCKERFILE, "dockerfile"];
-    let found = names.into_iter().find(|name| context.get(name).is_some_and(|entry| entry.kind != EntryKind::Dir));
-    // It is asked for by the usual name either way.
-    found.map(|_| DOCKERFILE.to_owned())
 }
 
 fn read(tree: &Tree, entry: &Entry, name: &'static str, longest: u64) -> Result<Vec<u8>, InvalidPackage> {

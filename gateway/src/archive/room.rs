@@ -17,3 +17,9 @@ pub(super) fn look(file: &File, free: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// What its sender is told of an archive for which there is no room; of any other fault nothing.
+pub(crate) fn no_room(cause: &io::Error) -> Option<&'static str> {
+    let full = cause.kind() == io::ErrorKind::StorageFull;
+    full.then_some("the gateway has no room on its disk for this archive; try again")
+}

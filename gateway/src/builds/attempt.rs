@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::{Bases, Size, Sizes, Sources, Steps},
     ledger::{Build, Seal},
-    recipes::{Context, Kind, extend},
+    recipes::{Context, DOCKERFILE, Kind, extend},
     registry::{
         Base, BuildCredentials, Host, Platform, ProcessRegistry, PullGrant, Push, PushGrant, RegistryClient,
         RegistryError, ResolveError, TrustStore,
@@ -194,7 +194,7 @@ impl Attempt<'_> {
         };
         let plan = Plan {
             context: Arc::new(context),
-            dockerfile: extend::DOCKERFILE.to_owned(),
+            dockerfile: DOCKERFILE.to_owned(),
             frontend: None,
             args: BTreeMap::new(),
             platforms: Vec::new(),

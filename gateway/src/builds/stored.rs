@@ -228,9 +228,12 @@ mod tests {
         assert_eq!(fs::read_dir(&stored.dir).unwrap().count(), 1, "what was refused is gone");
         stored.release(id);
         // The file goes first, and its bytes with it.
-        while stored.bytes.left(&one) < 10 {
-            tokio::task::yield_now().await;
-        }
+        let given_back = async {
+            while stored.bytes.left(&one) < 10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), given_back).await.unwrap();
         assert_eq!(fs::read_dir(&stored.dir).unwrap().count(), 0);
     }
 

@@ -15,9 +15,7 @@ use super::{
     folder::Folder,
     follow::{follow, say, sending},
 };
-use crate::recipes::Kind;
-
-const DOCKERFILE: &str = "Dockerfile";
+use crate::recipes::{DOCKERFILE, Kind};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -53,12 +53,6 @@ pub(crate) struct RetryArgs {
     client: ClientArgs,
 }
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct WhoamiArgs {
-    #[command(flatten)]
-    client: ClientArgs,
-}
-
 #[derive(Debug, Deserialize)]
 struct Page {
     builds: Vec<Build>,
@@ -158,10 +152,10 @@ pub(crate) async fn retry(args: RetryArgs) -> ExitCode {
     }
 }
 
-pub(crate) async fn whoami(args: WhoamiArgs) -> ExitCode {
+pub(crate) async fn whoami(client: ClientArgs) -> ExitCode {
     finish(async {
-        let caller: Caller = args.client.connect()?.get("/v1/whoami").await?;
-        say(&match args.client.json {
+        let caller: Caller = client.connect()?.get("/v1/whoami").await?;
+        say(&match client.json {
             true => json(&caller),
             false => format!("{}{}", caller.user, if caller.operator { " (operator)" } else { "" }),
         });

@@ -1,6 +1,6 @@
 //! The client's side of the native API.
 
-use std::{io, time::Duration};
+use std::{error::Error as _, io, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
@@ -14,6 +14,7 @@ use super::{
     folder::Unsendable,
     profile::{self, Profiles},
 };
+use crate::serve::causes;
 
 /// The gateway unless another is named.
 const LOCAL: &str = "http://127.0.0.1:8080";
@@ -181,15 +182,10 @@ impl Client {
 }
 
 fn unavailable(error: reqwest::Error) -> Trouble {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(deeper) = cause {
-        let own = deeper.downcast_ref().and_then(io::Error::get_ref);
-        if let Some(unsendable) = own.and_then(|own| own.downcast_ref::<Unsendable>()) {
-            return Trouble::new(exit::USAGE, unsendable.to_string());
-        }
-        message = format!("{message}: {deeper}");
-        cause = deeper.source();
+    let mut chain = std::iter::successors(error.source(), |cause| (*cause).source());
+    let own = chain.find_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<Unsendable>());
+    match own {
+        Some(unsendable) => Trouble::new(exit::USAGE, unsendable.to_string()),
+        None => Trouble::new(exit::TRY_AGAIN, causes(&error)),
     }
-    Trouble::new(exit::TRY_AGAIN, message)
 }

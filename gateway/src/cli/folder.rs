@@ -14,6 +14,8 @@ use kiln_backends::{IgnoreFile, IgnoredFolder};
 use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
+const IGNORE_FILE: &str = ".dockerignore";
+
 /// What is handed to the connection at once, bytes.
 const PIECE: usize = 64 << 10;
 /// Pieces that wait for the connection.
@@ -40,17 +42,9 @@ impl Folder {
     pub(crate) fn open(root: &Path, dockerfile: &str) -> Result<Self, String> {
         let dockerfile = dockerfile.strip_prefix("./").unwrap_or(dockerfile);
         let own = format!("{dockerfile}.dockerignore");
-        let mut text = String::new();
-        for name in [own.as_str(), ".dockerignore"] {
-            match fs::read_to_string(root.join(name)) {
-                Ok(found) => text = found,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(format!("{name}: {error}")),
-            }
-            break;
-        }
-        let ignore = IgnoreFile::parse(&text).map_err(|error| format!("the ignore file: {error}"))?;
-        Ok(Self { root: root.to_owned(), ignore, always: vec![dockerfile.to_owned(), own, ".dockerignore".to_owned()] })
+        let ignore = IgnoreFile::parse(&ignore_text(root, [&own, IGNORE_FILE])?)
+            .map_err(|error| format!("the ignore file: {error}"))?;
+        Ok(Self { root: root.to_owned(), ignore, always: vec![dockerfile.to_owned(), own, IGNORE_FILE.to_owned()] })
     }
 
     /// The archive, as fast as it is taken. What can't be read ends it with an error, so that no part is taken for all.
@@ -104,6 +98,17 @@ impl Folder {
         let within = |name: &String| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
         self.ignore.has_exceptions() || self.always.iter().any(within)
     }
+}
+
+/// The first of these files that is there; else nothing is ignored.
+fn ignore_text(root: &Path, names: [&str; 2]) -> Result<String, String> {
+    for name in names {
+        match fs::read_to_string(root.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            read => return read.map_err(|error| format!("{name}: {error}")),
+        }
+    }
+    Ok(String::new())
 }
 
 /// A file or a link. What else there may be, no image can be given.

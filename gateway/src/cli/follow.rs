@@ -157,12 +157,7 @@ struct View {
 impl View {
     fn new(json: bool) -> Self {
         let spinner = (!json && std::io::stdout().is_terminal()).then(|| {
-            let bar = ProgressBar::new_spinner();
-            let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            bar.enable_steady_tick(TICK);
-            bar.set_message("waiting for its turn");
-            bar
+            live(ProgressBar::new_spinner().with_message("waiting for its turn"), "{spinner} {elapsed:>4} {wide_msg}")
         });
         Self { json, seen: 0, steps: BTreeMap::new(), spinner }
     }
@@ -226,9 +221,11 @@ pub(crate) fn sending(json: bool) -> ProgressBar {
     if json || !std::io::stdout().is_terminal() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::no_length().with_message("sending");
-    let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {msg} {binary_bytes}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    live(ProgressBar::no_length().with_message("sending"), "{spinner} {elapsed:>4} {msg} {binary_bytes}")
+}
+
+fn live(bar: ProgressBar, template: &str) -> ProgressBar {
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.enable_steady_tick(TICK);
     bar
 }

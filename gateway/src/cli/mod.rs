@@ -60,11 +60,11 @@ enum Verb {
     /// Build once more what failed or was cancelled
     Retry(builds::RetryArgs),
     /// Keep the gateway and the token for later, once the gateway has taken it
-    Login(profile::LoginArgs),
+    Login(client::ClientArgs),
     /// Forget them
     Logout(profile::LogoutArgs),
     /// Say who the token's user is
-    Whoami(builds::WhoamiArgs),
+    Whoami(client::ClientArgs),
     /// Look after your images in the registry
     #[command(subcommand)]
     Images(images::Verb),

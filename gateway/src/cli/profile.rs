@@ -22,12 +22,6 @@ use super::{
 const TOKEN_AT_MOST: u64 = 64 << 10;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct LoginArgs {
-    #[command(flatten)]
-    client: ClientArgs,
-}
-
-#[derive(Debug, clap::Args)]
 pub(crate) struct LogoutArgs {
     /// Which one to forget
     #[arg(long, env = "KILN_PROFILE", default_value = DEFAULT)]
@@ -52,21 +46,21 @@ pub(crate) struct Profiles {
 }
 
 /// Asks for the token, sees that the gateway takes it, and keeps both.
-pub(crate) async fn login(args: LoginArgs) -> ExitCode {
+pub(crate) async fn login(client: ClientArgs) -> ExitCode {
     finish(async {
         let mut profiles = Profiles::load()?;
-        let known = profiles.get(&args.client.profile).map(|profile| profile.url.clone());
-        let url = args.client.url(known.as_deref());
-        let token = match &args.client.token {
+        let known = profiles.get(&client.profile).map(|profile| profile.url.clone());
+        let url = client.url(known.as_deref());
+        let token = match &client.token {
             Some(token) => token.clone(),
             None => ask(&url)?,
         };
         let profile = Profile { url, token };
         let caller: Caller = Client::new(&profile.url, &profile.token)?.get("/v1/whoami").await?;
         let said = format!("{} at {}", caller.user, profile.url);
-        profiles.all.insert(args.client.profile.clone(), profile);
+        profiles.all.insert(client.profile.clone(), profile);
         profiles.save()?;
-        say(&if args.client.json { json(&caller) } else { harmless(&said) });
+        say(&if client.json { json(&caller) } else { harmless(&said) });
         Ok(ExitCode::SUCCESS)
     })
     .await

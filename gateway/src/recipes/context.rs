@@ -5,8 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use kiln_backends::{BuildArg, Capabilities, Failure, Reason, Tree};
+use kiln_backends::{BuildArg, Capabilities, EntryKind, Failure, Reason, Tree};
 
+use super::DOCKERFILE;
 use crate::{registry::Platform, sealed::Secrets};
 
 /// What the caller wants built.
@@ -51,6 +52,13 @@ impl Context {
     }
 }
 
+/// Whether a folder has that Dockerfile. The frontend takes a lower-case name, too, where the usual one is missing,
+/// and is asked for the usual one either way. Links are its business: it follows them within the context.
+pub(crate) fn has_dockerfile(tree: &Tree, path: &str) -> bool {
+    let is_there = |path: &str| tree.get(path).is_some_and(|entry| entry.kind != EntryKind::Dir);
+    is_there(path) || (path == DOCKERFILE && is_there("dockerfile"))
+}
+
 #[cfg(test)]
 mod tests {
     use kiln_backends::{StepLimits, StepNetwork};
@@ -61,7 +69,7 @@ mod tests {
     fn a_platform_that_the_engine_lacks_is_refused_with_those_it_has() {
         let context = |platforms: &[&str]| Context {
             tree: Arc::new(Tree::builder().build()),
-            dockerfile: "Dockerfile".to_owned(),
+            dockerfile: DOCKERFILE.to_owned(),
             args: BTreeMap::new(),
             platforms: platforms.iter().map(|platform| platform.parse().unwrap()).collect(),
             frontend: None,

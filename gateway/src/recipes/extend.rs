@@ -3,7 +3,7 @@
 use kiln_backends::{Failure, InvalidTree, Reason, Tree};
 
 use super::{
-    Kind,
+    DOCKERFILE, Kind,
     dockerfile::{Dockerfile, Mount, Unwritable},
 };
 use crate::registry::Base;
@@ -36,9 +36,6 @@ const SCRIPTS: [(&str, &str); 9] = [
     ("ruby.sh", include_str!("scripts/ruby.sh")),
     ("dotnet.sh", include_str!("scripts/dotnet.sh")),
 ];
-
-/// What the Dockerfile's name is within the context.
-pub const DOCKERFILE: &str = "Dockerfile";
 
 /// Changes with the form of the Dockerfile below, as the scripts' texts do with the scripts.
 const FORM: &str = "1";

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use context::Context;
+pub(crate) use context::has_dockerfile;
+
+/// What a Dockerfile is called unless its caller says otherwise.
+pub const DOCKERFILE: &str = "Dockerfile";
 
 /// The runtimes whose images can be extended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]

@@ -96,7 +96,8 @@ impl Stage {
             launch = launch.set(&format!("KILN_LIMITS__RATES__{class}"), rates);
         }
         let kiln = launch.set("KILN_ENGINE__BUILDKIT", "unix:///nonexistent/engine.sock").start().await;
-        image(&owner).await;
+        let image = registry::image(&owner, "amd64").await;
+        registry::put_manifest(&owner, "t", &image.manifest).await;
         let body = json!({
             "source": UNKNOWN_BASE, "target": format!("{owner}:t"),
             "webhook": { "url": "https://nowhere.invalid/told", "secret": format!("whsec_{}", "A".repeat(32)) },
@@ -110,20 +111,6 @@ impl Stage {
     async fn document(&self) -> Document {
         Document(self.kiln.anonymous().get("/openapi.json").await.json())
     }
-}
-
-/// The owner's image `t`, of one layer.
-async fn image(repository: &str) {
-    let config = json!({ "os": "linux", "architecture": "amd64", "rootfs": { "type": "layers", "diff_ids": [] } });
-    let (config, layer) = (config.to_string().into_bytes(), Uuid::new_v4().to_string().into_bytes());
-    let sizes = (config.len(), layer.len());
-    let (config, layer) = (registry::upload(repository, config).await, registry::upload(repository, layer).await);
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": sizes.0 },
-        "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": sizes.1 }],
-    });
-    registry::put_manifest(repository, "t", &manifest).await;
 }
 
 // === impl Document ===

@@ -8,16 +8,17 @@ use axum::{
 use http::{HeaderMap, StatusCode, Uri, header};
 use http_body::Body as _;
 use kiln_auth::{Identity, Origin};
-use kiln_backends::{BuildArg, EntryKind, Tree};
+use kiln_backends::{BuildArg, Tree};
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
 use super::{Native, create, fault::Fault};
 use crate::{
     admission::{TooSlow, paced},
-    archive::{ReceiveError, UnpackError},
+    archive::{ReceiveError, UnpackError, no_room},
     builds::{ContextOptions, Request, Submission, TooMuchStored, hash_of},
     ledger::Content,
+    recipes::{DOCKERFILE, has_dockerfile},
     registry::Platform,
 };
 
@@ -32,8 +33,6 @@ const KINDS: [&str; 7] = [
     "application/x-xz",
 ];
 const ENCODINGS: [&str; 5] = ["identity", "gzip", "x-gzip", "zstd", ""];
-const DOCKERFILE: &str = "Dockerfile";
-const MORE_THAN_ONE: &str = "more than one";
 
 /// What the query may say of a tar; of JSON nothing.
 #[derive(Debug, IntoParams)]
@@ -134,13 +133,10 @@ impl Options {
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
             let bad = |fault: &dyn std::fmt::Display| Fault::bad(format!("{name}: {fault}"));
             match &*name {
-                "target" => once(&mut options.target, value.into()).ok_or_else(|| bad(&MORE_THAN_ONE))?,
-                "size" => once(&mut options.size, value.into()).ok_or_else(|| bad(&MORE_THAN_ONE))?,
-                "dockerfile" => once(&mut options.dockerfile, value.into()).ok_or_else(|| bad(&MORE_THAN_ONE))?,
-                "fresh" => {
-                    let fresh = value.parse().map_err(|_| bad(&"true or false"))?;
-                    once(&mut options.fresh, fresh).ok_or_else(|| bad(&MORE_THAN_ONE))?;
-                }
+                "target" => once(&mut options.target, &name, value.into())?,
+                "size" => once(&mut options.size, &name, value.into())?,
+                "dockerfile" => once(&mut options.dockerfile, &name, value.into())?,
+                "fresh" => once(&mut options.fresh, &name, value.parse().map_err(|_| bad(&"true or false"))?)?,
                 "platform" => {
                     for platform in value.split(',') {
                         let platform: Platform = platform.parse().map_err(|error| bad(&error))?;
@@ -159,18 +155,18 @@ impl Options {
     }
 }
 
-fn once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
-    slot.replace(value).is_none().then_some(())
+fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), Fault> {
+    if slot.replace(value).is_some() {
+        return Err(Fault::bad(format!("{name}: more than one")));
+    }
+    Ok(())
 }
 
-/// The Dockerfile's path as the frontend is told it: the usual name stands for a lower-case one, too.
+/// The Dockerfile's path as the frontend is told it.
 fn dockerfile(tree: &Tree, asked: &str) -> Result<String, Fault> {
     let asked = asked.strip_prefix("./").unwrap_or(asked);
-    let is_there = |path: &str| tree.get(path).is_some_and(|entry| entry.kind != EntryKind::Dir);
-    if is_there(asked) || (asked == DOCKERFILE && is_there("dockerfile")) {
-        return Ok(asked.to_owned());
-    }
-    Err(Fault::bad(format!("dockerfile: the archive has no file {asked:?}")))
+    let missing = || Fault::bad(format!("dockerfile: the archive has no file {asked:?}"));
+    has_dockerfile(tree, asked).then(|| asked.to_owned()).ok_or_else(missing)
 }
 
 /// What two requests with one key must have in common.
@@ -205,11 +201,10 @@ fn unreadable(error: &UnpackError) -> Fault {
 }
 
 fn unspooled(cause: &std::io::Error) -> Fault {
-    if cause.kind() == std::io::ErrorKind::StorageFull {
-        let text = "the gateway has no room on its disk for this archive; try again";
-        return Fault::busy(StatusCode::SERVICE_UNAVAILABLE, text);
+    match no_room(cause) {
+        Some(text) => Fault::busy(StatusCode::SERVICE_UNAVAILABLE, text),
+        None => internal(cause),
     }
-    internal(cause)
 }
 
 fn internal(error: &(dyn std::error::Error + 'static)) -> Fault {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use kiln_auth::signature::SignatureHeader;
 
 use crate::{
-    archive::{config::NamedBy, package::Layout, package::Package},
+    archive::{config::NamedBy, no_room, package::Layout, package::Package},
     rescue::retry_after,
 };
 
@@ -99,11 +99,10 @@ impl Fault {
     /// The spool can't be read or written: that is the operator's business, unless its disk has too little
     /// left, which others' bodies may take and give back.
     pub(super) fn of_spool(error: &(dyn std::error::Error + 'static), cause: &io::Error) -> Self {
-        if cause.kind() == io::ErrorKind::StorageFull {
-            let text = "the gateway has no room on its disk for this archive; try again";
-            return Self::busy(StatusCode::SERVICE_UNAVAILABLE, text, ROOM_AFTER);
+        match no_room(cause) {
+            Some(text) => Self::busy(StatusCode::SERVICE_UNAVAILABLE, text, ROOM_AFTER),
+            None => Self::internal(error),
         }
-        Self::internal(error)
     }
 
     /// A fault of Kiln's own, told to the operator alone.
