@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo image pictures push test test-cluster test-unit bench lint fmt clippy doc shell deny engines bases clients engines-down cluster cluster-down linux compile
+.PHONY: help demo image pictures push test test-engines test-cluster test-unit bench lint fmt clippy doc shell deny engines bases clients engines-down cluster cluster-down linux compile
 
 CARGO ?= cargo
 IMAGE ?= kiln
@@ -27,16 +27,19 @@ image: linux ## Package the kiln that is built as the container image IMAGE:TAG 
 push: linux ## Push it to the registry that its name begins with
 	@deploy/image/build $(IMAGE):$(TAG) push
 
-test: linux compile engines bases clients ## Bring up the real engines and run every test (Linux)
+test: test-engines test-cluster ## Bring up the real engines and a cluster, and run every test (Linux)
+
+test-engines: linux compile engines bases clients ## The tests that need no cluster
 	@set -e; eval "$$(deploy/dev/engines env)"; set -x; \
 	$(CARGO) build --locked --package kiln-gateway; \
 	$(CARGO) test --locked --workspace --no-fail-fast
 	@echo "The engines stay up for the next run; make engines-down ends them."
 
-test-cluster: linux compile engines bases cluster ## The same for builds in a cluster (Linux)
+test-cluster: linux compile engines bases cluster ## Those that need one
 	@set -e; eval "$$(deploy/dev/engines env)"; eval "$$(deploy/dev/cluster env)"; set -x; \
 	$(CARGO) build --locked --package kiln-gateway; \
 	$(CARGO) test --locked --package kiln-conformance-tests --features cluster --no-fail-fast --test backends_kubernetes --test kubernetes_faults --test kubernetes_warm --test kubernetes_caches --test deployed_cluster
+	@echo "The cluster stays up for the next run; make cluster-down ends it."
 
 test-unit: compile ## Run the tests that need no engine
 	$(CARGO) test --locked --workspace --lib --bins

@@ -13,6 +13,8 @@ use crate::{
     admission::BodyLate,
     builds::{QueueFull, Refused},
     doors::{Door, openfaas, openserverless, page},
+    images::ImagesError,
+    registry::RegistryError,
 };
 
 /// When to try again what the gateway was too busy for, in seconds.
@@ -64,6 +66,35 @@ pub(crate) fn refused(refused: &Refused) -> Option<StatusCode> {
         Refused::Queue(QueueFull::Owner(_)) => Some(StatusCode::TOO_MANY_REQUESTS),
         Refused::Stopping | Refused::DiskFull | Refused::Queue(_) => Some(StatusCode::SERVICE_UNAVAILABLE),
         Refused::Ledger(_) | Refused::Seal(_) | Refused::Context(_) => None,
+    }
+}
+
+/// The status of what wasn't done about images.
+#[must_use]
+pub(crate) fn images(error: &ImagesError) -> StatusCode {
+    match error {
+        ImagesError::Missing => StatusCode::NOT_FOUND,
+        ImagesError::NotOne(_) | ImagesError::NoTag(_) | ImagesError::Cursor | ImagesError::Destination(_) => {
+            StatusCode::BAD_REQUEST
+        }
+        ImagesError::DeleteDisabled(_)
+        | ImagesError::Shared { .. }
+        | ImagesError::ManyTags(_)
+        | ImagesError::NotCopied(_) => StatusCode::CONFLICT,
+        ImagesError::Late => StatusCode::SERVICE_UNAVAILABLE,
+        ImagesError::Ledger(error) => {
+            tracing::error!(%error, "the ledger failed");
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        ImagesError::Registry(error) => {
+            tracing::warn!(%error, "a registry didn't answer as a caller hoped");
+            match error {
+                RegistryError::NotFound { .. } => StatusCode::NOT_FOUND,
+                RegistryError::Forbidden { .. } | RegistryError::Refused { .. } => StatusCode::FORBIDDEN,
+                RegistryError::Invalid { .. } => StatusCode::BAD_GATEWAY,
+                RegistryError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            }
+        }
     }
 }
 

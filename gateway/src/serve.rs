@@ -119,12 +119,13 @@ pub async fn serve(mut config: Config, stop: impl Future<Output = ()>) -> Result
     };
     let admission = Admission::new(&config.limits);
     let openfaas = openfaas(&config, &builds, &process, &admission, &callers, &webhooks)?;
+    let images = Images::new(builds.clone(), registry, Arc::clone(&process));
     let page = config.page.enabled.then(|| Page {
         builds: builds.clone(),
+        images: images.clone(),
         registry: Arc::clone(&process),
         sessions: Sessions::new(seal, config.page.session),
     });
-    let images = Images::new(builds.clone(), registry, Arc::clone(&process));
     let webhook = webhooks.clone();
     let native = Native { builds: builds.clone(), sharing, images, registry: process, sizes, webhooks: webhook };
     // Before it serves: whoever sees it do so may send the signal.

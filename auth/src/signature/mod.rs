@@ -161,6 +161,13 @@ impl Signature {
         self.header
     }
 
+    /// What, of one key, no other body has. `None` of a timestamped one, which no other request has, and of SHA-1,
+    /// whose collisions can be made.
+    #[must_use]
+    pub fn of_body(&self) -> Option<[u8; 32]> {
+        self.digest.as_slice().try_into().ok().filter(|_| self.time.is_none())
+    }
+
     fn parse(header: SignatureHeader, value: &str, now: SystemTime) -> Result<Self, InvalidSignature> {
         let (time, value) = match header {
             SignatureHeader::Kiln => {

@@ -15,6 +15,7 @@ mod endings;
 mod engines;
 mod hostile;
 mod refusals;
+mod same;
 mod secrets;
 mod signatures;
 mod sources;

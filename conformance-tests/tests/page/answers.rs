@@ -51,12 +51,27 @@ async fn every_page_is_strict_and_every_error_is_a_page() {
         ("/?state=odd", 400),
         ("/?cursor=x", 400),
         ("/?cursor=<script>", 400),
+        ("/images", 200),
+        ("/images?cursor=x", 400),
+        ("/images?cursor=devel/..", 400),
+        ("/images/", 404),
+        ("/images/%ff", 404),
+        ("/images/other", 404),
+        ("/images/other:t", 404),
+        ("/images/devel/none:t", 404),
+        ("/images/devel/none?cursor=<", 400),
         ("/assets/none", 404),
     ] {
         assert_page(&devel.get(path).await, status, path);
     }
     assert_page(&devel.post("/builds/x/cancel", &[], &FROM_PAGE).await, 404, "cancel of none");
     assert_page(&devel.post(&format!("/builds/{id}/retry"), &[], &FROM_PAGE).await, 409, "retry of one that goes on");
+    for path in ["/images/devel/none:t", "/images/other:t", "/images/%ff"] {
+        assert_page(&devel.post(path, &[], &FROM_PAGE).await, 404, path);
+    }
+    assert_page(&devel.post("/images/devel", &[], &FROM_PAGE).await, 400, "removal of a whole repository");
+    let odd = [("all_tags", "odd")];
+    assert_page(&devel.post("/images/devel:t", &odd, &FROM_PAGE).await, 422, "a form that isn't the page's");
     for (method, path) in [(Method::PUT, "/builds/x"), (Method::DELETE, "/sign-in"), (Method::GET, "/sign-out")] {
         assert_page(&devel.send(devel.request(method, path)).await, 405, path);
     }

@@ -21,8 +21,8 @@ async fn no_form_from_elsewhere_does_anything() {
     let id = create(&kiln.client("devel"), "devel:t").await;
     let devel = Visitor::signed_in(&kiln, "devel").await;
     for headers in ELSEWHERE {
-        for path in [format!("/builds/{id}/cancel"), format!("/builds/{id}/retry")] {
-            let answer = devel.post(&path, &[], headers).await;
+        for path in [&format!("/builds/{id}/cancel"), &format!("/builds/{id}/retry"), "/images/devel:t"] {
+            let answer = devel.post(path, &[], headers).await;
             // The cookie doesn't count, so nobody is signed in.
             assert_eq!(answer.status, 303, "{path} {headers:?}");
             assert!(answer.header("location").starts_with("/sign-in"), "{path} {headers:?}");
@@ -47,8 +47,10 @@ async fn a_credential_in_a_header_opens_no_form_from_elsewhere_either() {
     let id = create(&kiln.client("devel"), "devel:t").await;
     for headers in ELSEWHERE {
         let with_token = [headers, &[("authorization", kiln.token("devel"))]].concat();
-        let answer = Visitor::of(&kiln).post(&format!("/builds/{id}/cancel"), &[], &with_token).await;
-        assert_eq!(answer.status, 403, "{headers:?}");
+        for path in [&format!("/builds/{id}/cancel"), "/images/devel:t"] {
+            let answer = Visitor::of(&kiln).post(path, &[], &with_token).await;
+            assert_eq!(answer.status, 403, "{path} {headers:?}");
+        }
     }
     assert_eq!(kiln.client("devel").build(&id).await["state"], "queued");
 }

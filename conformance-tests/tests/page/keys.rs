@@ -1,6 +1,8 @@
 //! Everything that can be done on the page, by somebody who has a keyboard alone, and by somebody without scripts.
 
-use crate::{browser::Browser, create, launch, run};
+use kiln_conformance_tests::registry;
+
+use crate::{browser::Browser, create, launch, pushed, run, somebody};
 
 const LASTS: &str = "echo 'a line'; sleep 120";
 
@@ -37,6 +39,47 @@ async fn builds_are_opened_cancelled_and_built_again_and_one_signs_out_by_keys_a
     assert_eq!(browser.ask::<String>("location.pathname").await, "/sign-in");
     browser.close().await;
     client.post(&format!("/v1/builds/{again}/cancel"), &serde_json::Value::Null).await;
+}
+
+#[tokio::test]
+async fn images_are_opened_and_deleted_by_keys_alone_and_other_tags_after_a_question_only() {
+    let user = somebody();
+    let app = format!("{user}/app");
+    pushed(&app, "v1").await;
+    pushed(&app, "v2").await;
+    registry::tag(&app, "v1", "stable").await;
+    let kiln = launch().user(&user).set("KILN_ENGINE__BUILDKIT", crate::NO_ENGINE).start().await;
+    let browser = Browser::signed_in(&kiln, &user).await;
+    let open = async |selector: &str, path: &str| {
+        browser.tab_to(selector).await;
+        browser.press("Enter").await;
+        browser.until(&format!("location.pathname == '{path}' && document.readyState == 'complete'")).await;
+    };
+    let delete = async |tag: &str| {
+        open(&format!("a[href='/images/{app}:{tag}']"), &format!("/images/{app}:{tag}")).await;
+        browser.tab_to("#delete").await;
+        browser.press("Enter").await;
+        browser.tab_to("#confirm").await;
+        browser.press("Enter").await;
+    };
+    open("nav a[href='/images']", "/images").await;
+    open(&format!("a[href='/images/{app}']"), &format!("/images/{app}")).await;
+    // The registry can't delete a tag by itself, so it is asked whether the other one may go.
+    delete("v1").await;
+    browser.until("!!document.getElementById('all')").await;
+    assert_eq!(browser.axe().await, Vec::<String>::new());
+    assert!(browser.ask::<bool>("document.querySelector('main').innerText.includes('stable')").await);
+    assert!(registry::digest(&app, "v1").await.is_some(), "nothing goes unasked");
+    open("#all", &format!("/images/{app}")).await;
+    let left: String = browser.ask("[...document.querySelectorAll('.images a')].map(a => a.textContent).join()").await;
+    assert_eq!(left, "v2");
+    assert_eq!((registry::digest(&app, "v1").await, registry::digest(&app, "stable").await), (None, None));
+    delete("v2").await;
+    browser.until("location.pathname == '/images' && document.body.innerText.includes('No images yet')").await;
+    assert_eq!(registry::digest(&app, "v2").await, None);
+    // The browser notes that an answer was 409: that is the question.
+    let complaints = browser.complaints();
+    assert!(complaints.iter().all(|complaint| complaint.contains("409")), "{complaints:?}");
 }
 
 #[tokio::test]

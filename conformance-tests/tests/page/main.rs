@@ -13,7 +13,7 @@ mod sessions;
 mod visitor;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use kiln_conformance_tests::{Client, Engine, Kiln, Launch, kiln::base};
+use kiln_conformance_tests::{Client, Engine, Kiln, Launch, kiln::base, registry};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -38,6 +38,17 @@ async fn run(client: &Client, target: &str, script: &str) -> String {
     let file = BASE64_STANDARD.encode(format!("{script}\n# {}\n", Uuid::new_v4()));
     let body = json!({ "source": base("waiting"), "target": target, "kind": "python", "file": file });
     accepted(client, &body).await
+}
+
+/// A user whom nobody else has: the registry is everybody's.
+fn somebody() -> String {
+    format!("u{}", Uuid::new_v4().simple())
+}
+
+/// Uploads an image under a tag, another one each time.
+async fn pushed(repository: &str, tag: &str) {
+    let image = registry::image(repository, "amd64").await;
+    registry::put_manifest(repository, tag, &image.manifest).await;
 }
 
 async fn accepted(client: &Client, body: &Value) -> String {

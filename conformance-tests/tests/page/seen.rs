@@ -44,6 +44,9 @@ async fn lively() -> (Kiln, Vec<(&'static str, String)>) {
         ("running", path(&running)),
         ("queued", path(&queued)),
         ("cancelled", path(&cancelled)),
+        ("images", "/images".to_owned()),
+        ("repository", "/images/devel/shop-api".to_owned()),
+        ("image", "/images/devel/shop-api:v2.4.1".to_owned()),
         ("missing", path("x")),
     ];
     (kiln, pages)

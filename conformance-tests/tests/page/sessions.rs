@@ -2,10 +2,11 @@
 
 use std::{fs, time::Duration};
 
+use kiln_conformance_tests::registry;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    create, idle, launch,
+    create, idle, launch, pushed, somebody,
     visitor::{FROM_PAGE, Visitor},
 };
 
@@ -89,6 +90,29 @@ async fn each_sees_their_own_builds_and_nobody_elses() {
         assert_eq!(answer.status, 404, "{action}");
     }
     assert_eq!(kiln.client("devel").build(&id).await["state"], "queued");
+}
+
+#[tokio::test]
+async fn each_sees_and_deletes_their_own_images_and_nobody_elses() {
+    let (owner, stranger) = (somebody(), somebody());
+    let kiln = launch().user(&owner).user(&stranger).set("KILN_ENGINE__BUILDKIT", crate::NO_ENGINE).start().await;
+    let image = format!("{owner}/app:v1");
+    pushed(&format!("{owner}/app"), "v1").await;
+    let (own, other) = (Visitor::signed_in(&kiln, &owner).await, Visitor::signed_in(&kiln, &stranger).await);
+    assert!(own.get("/images").await.text.contains(&format!("href=\"/images/{owner}/app\"")));
+    assert!(!other.get("/images").await.text.contains(&owner));
+    let nothing = other.get(&format!("/images/{stranger}/none:t")).await;
+    for path in [format!("/images/{owner}/app"), format!("/images/{image}")] {
+        assert_eq!(own.get(&path).await.status, 200, "{path}");
+        let answer = other.get(&path).await;
+        assert_eq!((answer.status.as_u16(), answer.text), (404, nothing.text.clone()), "{path}");
+    }
+    let answer = other.post(&format!("/images/{image}"), &[("all_tags", "true")], &FROM_PAGE).await;
+    assert_eq!((answer.status.as_u16(), answer.text), (404, nothing.text.clone()));
+    assert!(registry::digest(&format!("{owner}/app"), "v1").await.is_some());
+    let answer = own.post(&format!("/images/{image}"), &[], &FROM_PAGE).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/images"));
+    assert!(registry::digest(&format!("{owner}/app"), "v1").await.is_none());
 }
 
 #[tokio::test]

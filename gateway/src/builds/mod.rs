@@ -46,7 +46,7 @@ pub(crate) use accept::owner_settings;
 pub use accept::{Receipt, Refused, Submission};
 pub use again::NoRetry;
 use attached::Contexts;
-pub use attached::{Attached, Held};
+pub use attached::{Attached, Held, Same};
 pub use attempt::Materials;
 pub use commit::Committer;
 pub use engine::watch_engine;

@@ -63,6 +63,21 @@ impl Ledger {
         let mut db = self.readers.acquire().await?;
         same(&mut db, wanted).await
     }
+
+    /// Whether a build goes on, isn't to be cancelled, and is the last that was accepted for its tag: a request for
+    /// the same may wait for its image.
+    ///
+    /// # Errors
+    /// When the database failed.
+    pub async fn makes_its_image(&self, build: BuildId) -> Result<bool, LedgerError> {
+        let mut db = self.readers.acquire().await?;
+        let query = sqlx::query(
+            "SELECT * FROM builds WHERE id = ?1 AND state IN ('queued', 'running', 'pushed') AND cancelled = 0",
+        );
+        let row = query.bind(build.0.as_bytes().to_vec()).fetch_optional(&mut *db).await?;
+        let Some(row) = row else { return Ok(false) };
+        Ok(!moved_after(&mut db, &Build::from_row(&row)?).await?)
+    }
 }
 
 pub(super) async fn find(db: &mut SqliteConnection, wanted: Wanted<'_>) -> Result<Twin, LedgerError> {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     images::{Catalogue, Catalogues, Copied, Image, ImagesError, Name, Removed, What},
     registry::RegistryError,
-    rescue::{PLACES_AFTER, problem, problem_with, retry_after},
+    rescue::{self, PLACES_AFTER, problem, problem_with, retry_after},
 };
 
 /// The longest page.
@@ -202,37 +202,32 @@ impl IntoResponse for Unanswered {
             Self::Asked(fault) => return fault.into_response(),
             Self::Images(error) => error,
         };
-        let text = error.to_string();
-        let reasoned = |status, reason: &str| problem_with(status, &text, [("reason", reason.into())]);
-        match error {
-            ImagesError::Missing => problem(StatusCode::NOT_FOUND, &text),
-            ImagesError::NotOne(_) | ImagesError::NoTag(_) | ImagesError::Cursor | ImagesError::Destination(_) => {
-                problem(StatusCode::BAD_REQUEST, &text)
-            }
-            ImagesError::DeleteDisabled(_) => reasoned(StatusCode::CONFLICT, "DeleteDisabled"),
-            ImagesError::Shared { tags, .. } => {
-                let more = [("reason", "TagsShared".into()), ("tags", tags.into())];
-                problem_with(StatusCode::CONFLICT, &text, more)
-            }
-            ImagesError::ManyTags(_) => reasoned(StatusCode::CONFLICT, "TagsShared"),
-            ImagesError::NotCopied(_) => reasoned(StatusCode::CONFLICT, "NotCopied"),
-            ImagesError::Late => retry_after(problem(StatusCode::SERVICE_UNAVAILABLE, &text), PLACES_AFTER),
-            ImagesError::Ledger(error) => Fault::from(error).into_response(),
-            ImagesError::Registry(error) => registry(&error),
+        if let ImagesError::Ledger(error) = error {
+            return Fault::from(error).into_response();
         }
+        let (status, text) = (rescue::images(&error), error.to_string());
+        let response = match (reason(&error), error) {
+            (Some(reason), ImagesError::Shared { tags, .. }) => {
+                problem_with(status, &text, [("reason", reason.into()), ("tags", tags.into())])
+            }
+            (Some(reason), _) => problem_with(status, &text, [("reason", reason.into())]),
+            (None, _) => problem(status, &text),
+        };
+        if status == StatusCode::SERVICE_UNAVAILABLE { retry_after(response, PLACES_AFTER) } else { response }
     }
 }
 
-/// What a registry's fault is to a caller. They are told what it said: it is where their images are.
-fn registry(error: &RegistryError) -> Response {
-    let (status, reason) = match error {
-        RegistryError::NotFound { .. } => (StatusCode::NOT_FOUND, "RegistryNotFound"),
-        RegistryError::Forbidden { .. } => (StatusCode::FORBIDDEN, "RegistryForbidden"),
-        RegistryError::Refused { .. } => (StatusCode::FORBIDDEN, "RegistryRefused"),
-        RegistryError::Invalid { .. } => (StatusCode::BAD_GATEWAY, "RegistryInvalid"),
-        RegistryError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "RegistryUnavailable"),
-    };
-    tracing::warn!(%error, "a registry didn't answer as a caller hoped");
-    let response = problem_with(status, &error.to_string(), [("reason", reason.into())]);
-    if status == StatusCode::SERVICE_UNAVAILABLE { retry_after(response, PLACES_AFTER) } else { response }
+/// The word for programs. Of a registry's fault callers are told what it said: it is where their images are.
+fn reason(error: &ImagesError) -> Option<&'static str> {
+    match error {
+        ImagesError::DeleteDisabled(_) => Some("DeleteDisabled"),
+        ImagesError::Shared { .. } | ImagesError::ManyTags(_) => Some("TagsShared"),
+        ImagesError::NotCopied(_) => Some("NotCopied"),
+        ImagesError::Registry(RegistryError::NotFound { .. }) => Some("RegistryNotFound"),
+        ImagesError::Registry(RegistryError::Forbidden { .. }) => Some("RegistryForbidden"),
+        ImagesError::Registry(RegistryError::Refused { .. }) => Some("RegistryRefused"),
+        ImagesError::Registry(RegistryError::Invalid { .. }) => Some("RegistryInvalid"),
+        ImagesError::Registry(RegistryError::Unavailable { .. }) => Some("RegistryUnavailable"),
+        _ => None,
+    }
 }

@@ -11,7 +11,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use http::{StatusCode, request::Parts};
 use http_body::Body as _;
-use kiln_auth::{Full, Identity, Origin, Place, UserName, attempts::Caller};
+use kiln_auth::{Full, Identity, Origin, Place, UserName, attempts::Caller, signature::Signature};
 use tower::BoxError;
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     admission::{Class, TooMuch, TooSlow, paced},
     archive::{ReceiveError, Spooled},
-    builds::Refused,
+    builds::{Refused, Same},
     config::OnDisconnect,
     rescue::{self, PLACES_AFTER},
 };
@@ -36,6 +36,8 @@ struct Received {
     identity: Identity,
     /// What the build holds until it ends.
     in_flight: InFlight,
+    /// What tells it from all other bodies of theirs.
+    same: Option<Same>,
     /// What its request holds until the answer is sent.
     waiting: Option<Place<UserName>>,
 }
@@ -58,8 +60,9 @@ pub(super) async fn build(
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     match receive(&door, origin, &head, body).await {
-        Ok(Received { spooled, identity, in_flight, waiting }) => {
-            let answer = built(&door, origin, &head, spooled, &identity, in_flight, begun).await;
+        Ok(mut received) => {
+            let waiting = received.waiting.take();
+            let answer = built(&door, origin, &head, received, begun).await;
             match waiting {
                 Some(place) => place.until_sent(answer).map(Body::new),
                 None => answer,
@@ -75,9 +78,7 @@ async fn built(
     door: &OpenFaas,
     origin: Origin,
     head: &Parts,
-    spooled: Spooled,
-    identity: &Identity,
-    in_flight: InFlight,
+    Received { spooled, identity, in_flight, same, .. }: Received,
     begun: Instant,
 ) -> Response {
     let signed = Dialect::of_signature(&head.headers);
@@ -92,7 +93,7 @@ async fn built(
         }
     };
     let dialect = signed.unwrap_or_else(|| Dialect::of_package(&package));
-    let mut request = match request::read(door, identity, origin, package).await {
+    let mut request = match request::read(door, &identity, origin, package).await {
         Ok(request) => request,
         Err(fault) => return unbuildable(dialect, lines(dialect), &fault),
     };
@@ -103,12 +104,13 @@ async fn built(
     if later.is_some() {
         request.submission.webhook = later;
         // Nobody waits for it, but its context is in this process alone.
-        let kept = door.builds.attach(request.submission, request.context, OnDisconnect::Keep, Box::new(in_flight));
+        let (keep, held) = (OnDisconnect::Keep, Box::new(in_flight));
+        let kept = door.builds.attach(request.submission, request.context, keep, held, None);
         return kept.await.map_or_else(|error| dialect.fault(&refused(&error)), |kept| callback::later(kept.id()));
     }
     // From here on the build goes with this future, which the server drops when the caller goes.
-    let held = Box::new(in_flight);
-    let mut attached = match door.builds.attach(request.submission, request.context, door.on_disconnect, held).await {
+    let (leaves, held) = (door.on_disconnect, Box::new(in_flight));
+    let attached = match door.builds.attach(request.submission, request.context, leaves, held, same).await {
         Ok(attached) => attached,
         Err(error) => return dialect.fault(&refused(&error)),
     };
@@ -183,7 +185,8 @@ async fn receive(door: &OpenFaas, origin: Origin, head: &Parts, body: Body) -> R
     if let Some(signature) = &signature {
         door.proof.admit(&identity, signature).map_err(unproved)?;
     }
-    Ok(Received { spooled, identity, in_flight, waiting })
+    let same = signature.as_ref().and_then(Signature::of_body);
+    Ok(Received { spooled, identity, in_flight, same, waiting })
 }
 
 /// A place among those of its owner who wait. Who is alone at this door has all of its places.

@@ -28,6 +28,8 @@ pub(super) struct Frame {
 pub(super) enum Here {
     /// The list of builds.
     Builds,
+    /// The list of images.
+    Images,
     /// Something below one of them, or none.
     Elsewhere,
 }

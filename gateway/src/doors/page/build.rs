@@ -14,7 +14,7 @@ use super::{
     fault::Fault,
     list::detail,
     outline::Outline,
-    shown,
+    shown::{self, short},
     waterfall::Waterfall,
     when::{Moment, took},
 };
@@ -43,6 +43,8 @@ struct BuildPage {
     name: String,
     /// With the registry.
     image: String,
+    /// Whether it is there, and the caller's to look at.
+    is_there: bool,
     digest: Option<String>,
     detail: String,
     size: Option<String>,
@@ -105,6 +107,7 @@ impl BuildPage {
             may_retry: is_own && !goes_on && is_kept,
             name: shown::line(&build.target.to_string(), NAME),
             image: shown::line(&format!("{}/{}", build.registry, build.target), NAME),
+            is_there: is_own && build.state == BuildState::Succeeded && !request.skip_push && !request.names_registry,
             digest: build.digest.clone(),
             detail: shown::line(&detail(build), NAME),
             size: request.size.clone(),
@@ -121,12 +124,6 @@ impl BuildPage {
             now: now.as_millisecond(),
         }
     }
-}
-
-/// A digest, as much of it as tells it from others.
-fn short(digest: &str) -> String {
-    let (algorithm, hash) = digest.split_once(':').unwrap_or_default();
-    format!("{algorithm}:{}…", hash.chars().take(12).collect::<String>())
 }
 
 impl Why {

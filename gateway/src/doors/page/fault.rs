@@ -6,6 +6,7 @@ use http::StatusCode;
 use super::answer;
 use crate::{
     builds::{NoRetry, Refused},
+    images::ImagesError,
     ledger::LedgerError,
     rescue::{self, PLACES_AFTER, retry_after},
 };
@@ -68,6 +69,19 @@ impl From<Refused> for Fault {
             Some(status) => Self { retry_after: Some(PLACES_AFTER), ..Self::new(status, refused.to_string()) },
             None => Self::internal(),
         }
+    }
+}
+
+impl From<ImagesError> for Fault {
+    fn from(error: ImagesError) -> Self {
+        let status = rescue::images(&error);
+        let text = match error {
+            ImagesError::Missing => "There is no such image, or no more.".to_owned(),
+            ImagesError::Ledger(_) => return Self::internal(),
+            error => error.to_string(),
+        };
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(PLACES_AFTER);
+        Self { retry_after, ..Self::new(status, text) }
     }
 }
 

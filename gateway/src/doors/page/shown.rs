@@ -18,6 +18,12 @@ pub(super) fn line_of_output(text: &str, room: usize) -> String {
     fitting(harmless(text).chars(), room)
 }
 
+/// A digest, as much of it as tells it from others.
+pub(super) fn short(digest: &str) -> String {
+    let (algorithm, hash) = digest.split_once(':').unwrap_or_default();
+    format!("{algorithm}:{}…", hash.chars().take(12).collect::<String>())
+}
+
 fn fitting(letters: impl Iterator<Item = char>, room: usize) -> String {
     let mut plain = String::new();
     let mut left = room;

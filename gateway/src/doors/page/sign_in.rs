@@ -196,6 +196,7 @@ mod tests {
             ("/", "/"),
             ("/?state=failed", "/?state=failed"),
             ("/builds/0198", "/builds/0198"),
+            ("/images/u/app:v1", "/images/u/app:v1"),
             ("", "/"),
             ("//evil.example", "/"),
             ("//evil.example/builds/", "/"),

@@ -58,7 +58,7 @@ async fn unpacked(below: &Path, archive: &Archive) -> Result<Duration> {
     let began = Instant::now();
     done(Command::new("tar").arg("-C").arg(folder.path()).arg("-xf").arg(archive.path()))?;
     let unpacked = began.elapsed();
-    Ok(unpacked + by_buildctl(folder.path().join("context")).await?)
+    Ok(unpacked + by_buildctl(folder.path().join("context"), 0).await?)
 }
 
 async fn forged(gateway: &Gateway, archive: &Archive, report: &mut Report) -> Result<()> {

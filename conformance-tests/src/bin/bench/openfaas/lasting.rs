@@ -22,10 +22,10 @@ struct Held {
     files: usize,
 }
 
-pub(super) async fn measure(gateway: &Gateway, tiny: &Arc<Archive>, report: &mut Report) -> Result<()> {
-    callers(WARM / CALLERS, || post(gateway, tiny)).await?;
+pub(super) async fn measure(gateway: &Gateway, tiny: &[Arc<Archive>], report: &mut Report) -> Result<()> {
+    callers(WARM / CALLERS, |caller| post(gateway, &tiny[caller])).await?;
     let before = settled(gateway).await?;
-    callers(BUILDS / CALLERS, || post(gateway, tiny)).await?;
+    callers(BUILDS / CALLERS, |caller| post(gateway, &tiny[caller])).await?;
     let after = settled(gateway).await?;
     // A connection to the registry that is kept or isn't makes a difference of a few.
     let most = CALLERS as f64;

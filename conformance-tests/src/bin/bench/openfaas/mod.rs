@@ -28,8 +28,10 @@ const EACH: usize = 3;
 /// Measures on a gateway of its own.
 pub(crate) async fn measure(report: &mut Report) -> Result<()> {
     let gateway = Gateway::with_openfaas().await?;
-    let tiny = Arc::new(Archive::pack(gateway.folder(), &config("tiny"), 0)?);
-    alone(&gateway, &tiny, report).await?;
+    let pack = |caller| Archive::pack(gateway.folder(), &config(&format!("tiny-{caller}")), 0).map(Arc::new);
+    // One for each caller, all with the same context.
+    let tiny = (0..CALLERS).map(pack).collect::<Result<Vec<_>>>()?;
+    alone(&gateway, &tiny[0], report).await?;
     at_once(&gateway, &tiny, report).await?;
     large::measure(&gateway, report).await?;
     lasting::measure(&gateway, &tiny, report).await
@@ -37,7 +39,7 @@ pub(crate) async fn measure(report: &mut Report) -> Result<()> {
 
 async fn alone(gateway: &Gateway, tiny: &Archive, report: &mut Report) -> Result<()> {
     let ours = || tiny.build(&gateway.address);
-    let theirs = || by_buildctl(tiny.context());
+    let theirs = || by_buildctl(tiny.context(), 0);
     // Both caches are filled first: the gateway's steps are salted by owner.
     ours().await?;
     theirs().await?;
@@ -47,26 +49,36 @@ async fn alone(gateway: &Gateway, tiny: &Archive, report: &mut Report) -> Result
     Ok(())
 }
 
-async fn at_once(gateway: &Gateway, tiny: &Arc<Archive>, report: &mut Report) -> Result<()> {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..PAIRS {
-        ours.extend(callers(EACH, || post(gateway, tiny)).await?);
-        theirs.extend(callers(EACH, || by_buildctl(tiny.context())).await?);
-    }
-    let (ours, theirs) = (median(&ours), median(&theirs));
+async fn at_once(gateway: &Gateway, tiny: &[Arc<Archive>], report: &mut Report) -> Result<()> {
     let what = format!("The same from {CALLERS} callers at once, p50, over that of {CALLERS} `buildctl` at once");
-    report.add(Row::at_most(what, ours / theirs, 0.8, "×").beside(&format!("{ours:.0} ms beside {theirs:.0} ms")));
+    let (ratio, medians) = crowds(gateway, tiny, |_| 0).await?;
+    report.add(Row::at_most(what, ratio, 0.8, "×").beside(&medians));
+    let what =
+        format!("{CALLERS} callers at once who build an image of their own each, p50, over {CALLERS} such `buildctl`");
+    let (ratio, medians) = crowds(gateway, tiny, |caller| caller).await?;
+    report.add(Row::scale(what, format!("{ratio:.2} × ({medians})")));
     Ok(())
 }
 
+/// Rounds of callers who build what `which` says, beside as many `buildctl`: how many times longer ours took.
+async fn crowds(gateway: &Gateway, tiny: &[Arc<Archive>], which: fn(usize) -> usize) -> Result<(f64, String)> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS {
+        ours.extend(callers(EACH, |caller| post(gateway, &tiny[which(caller)])).await?);
+        theirs.extend(callers(EACH, |caller| by_buildctl(tiny[0].context(), which(caller))).await?);
+    }
+    let (ours, theirs) = (median(&ours), median(&theirs));
+    Ok((ours / theirs, format!("{ours:.0} ms beside {theirs:.0} ms")))
+}
+
 /// Callers who ask so often each, again as soon as they have an answer: their times, ms.
-async fn callers<F>(often: usize, ask: impl Fn() -> F) -> Result<Vec<f64>>
+async fn callers<F>(often: usize, ask: impl Fn(usize) -> F) -> Result<Vec<f64>>
 where
     F: Future<Output = Result<Duration>> + Send + 'static,
 {
     let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
-        let asks: Vec<F> = (0..often).map(|_| ask()).collect();
+    for caller in 0..CALLERS {
+        let asks: Vec<F> = (0..often).map(|_| ask(caller)).collect();
         callers.spawn(async move {
             let mut times = Vec::with_capacity(asks.len());
             for ask in asks {
@@ -106,8 +118,8 @@ fn post(gateway: &Gateway, archive: &Arc<Archive>) -> impl Future<Output = Resul
     async move { archive.build(&address).await }
 }
 
-async fn by_buildctl(context: PathBuf) -> Result<Duration> {
-    buildctl::build(&context, &image("buildctl")).await
+async fn by_buildctl(context: PathBuf, caller: usize) -> Result<Duration> {
+    buildctl::build(&context, &image(&format!("buildctl-{caller}"))).await
 }
 
 /// The image in the archive's configuration.
