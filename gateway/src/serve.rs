@@ -1,7 +1,8 @@
 //! Puts the gateway together from its configuration and runs it until a stop signal.
 
-use std::{future::Future, io, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
+use std::{future::Future, io, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration};
 
+use axum::Router;
 use kiln_backends::{
     BuildArg, BuildBackend, BuildkitdBackend, BuildkitdConfig, DockerBackend, DockerConfig, ForbiddenArg, InstanceId,
     KubernetesBackend, StepDeadline,
@@ -50,113 +51,207 @@ pub struct StartError {
 /// # Errors
 /// When a part can't be set up: the message names it and what to do.
 pub async fn serve(mut config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-    let callers = identities::callers(&config.identity, &config.openfaas)?;
-    // Nobody but Kiln has business there: callers' files, keys and logs lie in it.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.data_dir)
-        .map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
-    let _lock = Lock::take(&config.data_dir).map_err(failed(format!("data_dir {}", config.data_dir.display())))?;
-    let ledger = Ledger::open(&config.data_dir).await.map_err(failed("the ledger"))?;
+    let home = Home::open(&config.data_dir).await?;
     ask_cluster(&mut config).await?;
-    let Engine { backend, cluster } = engine(&config, ledger.instance()).await?;
-    let backend: Arc<dyn BuildBackend> = Arc::new(StepDeadline::new(backend));
-    let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
-    let logs = Logs::open(&config.data_dir.join("logs"), config.limits.log).map_err(failed("the logs"))?;
-    let trust = trust(&config)?;
-    let registry = RegistryClient::new(&config.registry, config.registries.clone(), &network(&config)?)
-        .map_err(failed("the registry client"))?;
-    let catalog =
-        Catalog::load(config.openserverless.catalog_json.as_deref(), config.openserverless.catalog_file.as_deref());
-    let catalog = catalog.map_err(failed("openserverless.catalog"))?;
-    let webhooks = Webhooks::new(config.webhooks.clone(), network(&config)?.extra_ca.as_deref());
-    let webhooks = webhooks.map_err(failed("webhooks"))?;
+    let engine = engine(&config, home.ledger.instance()).await?;
     let public = bind(&config.listen.to_string(), "listen").await?;
     let admin = bind(&config.admin_listen.to_string(), "admin_listen").await?;
+    let mut gateway = Gateway::of(&config, home, engine).await?;
+    // Before it serves: whoever sees it do so may send the signal.
+    let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
+    tracing::info!(
+        listen = %address(&public),
+        admin = %address(&admin),
+        recovered = gateway.recovered,
+        "kiln serves"
+    );
+    gateway.listen(public, admin, reload);
+    gateway.run(config.limits.drain, stop).await
+}
 
-    let metrics = Metrics::new();
-    let queue = Queue::new(config.limits.queue, config.limits.queue_per_owner);
-    let queue = queue.running_per_owner(config.limits.running_per_owner());
-    let process = Arc::new(config.registry.clone());
-    let sizes = Arc::new(config.sizes.clone());
-    let materials = Materials {
-        instance: ledger.instance(),
+/// The data folder, which is one process's.
+struct Home {
+    ledger: Ledger,
+    lock: Lock,
+}
+
+impl Home {
+    async fn open(folder: &Path) -> Result<Self, StartError> {
+        let what = || format!("data_dir {}", folder.display());
+        // Nobody but Kiln has business there: callers' files, keys and logs lie in it.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(what()))?;
+        let lock = Lock::take(folder).map_err(failed(what()))?;
+        let ledger = Ledger::open(folder).await.map_err(failed("the ledger"))?;
+        Ok(Self { ledger, lock })
+    }
+}
+
+/// The gateway put together, what looks after it running: nothing listens yet, and nothing is built.
+#[expect(missing_debug_implementations, reason = "its parts are no text")]
+pub struct Gateway {
+    router: Router,
+    builds: Builds,
+    admission: Admission,
+    metrics: Metrics,
+    runner: Runner,
+    /// How many builds of an earlier process it goes on with.
+    recovered: usize,
+    tasks: JoinSet<()>,
+    /// Nothing new is begun.
+    draining: CancellationToken,
+    /// The last build has ended.
+    closing: CancellationToken,
+    _lock: Lock,
+}
+
+impl Gateway {
+    /// On an engine of the caller's own instead of the configured one.
+    ///
+    /// # Errors
+    /// As [`serve`].
+    pub async fn on(config: &Config, backend: impl BuildBackend + 'static) -> Result<Self, StartError> {
+        Self::of(config, Home::open(&config.data_dir).await?, Engine::of(backend)).await
+    }
+
+    async fn of(config: &Config, Home { ledger, lock }: Home, engine: Engine) -> Result<Self, StartError> {
+        let Engine { backend, cluster } = engine;
+        let backend: Arc<dyn BuildBackend> = Arc::new(StepDeadline::new(backend));
+        let callers = identities::callers(&config.identity, &config.openfaas)?;
+        let seal = Seal::open(&config.data_dir).map_err(failed("the sealing key"))?;
+        let logs = Logs::open(&config.data_dir.join("logs"), config.limits.log).map_err(failed("the logs"))?;
+        let registry = RegistryClient::new(&config.registry, config.registries.clone(), &network(config)?)
+            .map_err(failed("the registry client"))?;
+        let process = Arc::new(config.registry.clone());
+        let materials = Arc::new(materials(config, ledger.instance(), &registry, &process, &seal)?);
+        let metrics = Metrics::new();
+        let queue = Queue::new(config.limits.queue, config.limits.queue_per_owner);
+        let queue = queue.running_per_owner(config.limits.running_per_owner());
+        let builds = Builds::new(ledger, logs, queue, seal.clone(), stored(config)?, metrics.clone());
+        let committer = Arc::new(Committer::new(builds.clone(), Arc::clone(&materials)));
+        let age = config.limits.image_age;
+        let sharing = Sharing::new(builds.clone(), Arc::clone(&materials), Arc::clone(&committer), age);
+        let webhooks = Webhooks::new(config.webhooks.clone(), network(config)?.extra_ca.as_deref());
+        let webhooks = webhooks.map_err(failed("webhooks"))?;
+        let admission = Admission::new(&config.limits);
+        let images = Images::new(builds.clone(), registry, Arc::clone(&process));
+        let native = Native {
+            builds: builds.clone(),
+            sharing: sharing.clone(),
+            images: images.clone(),
+            registry: Arc::clone(&process),
+            sizes: Arc::clone(&materials.sizes),
+            webhooks: webhooks.clone(),
+        };
+        let page = config.page.enabled.then(|| Page {
+            builds: builds.clone(),
+            images,
+            registry: Arc::clone(&process),
+            sessions: Sessions::new(seal, config.page.session),
+        });
+        let openserverless = openserverless(config, &builds, &process)?;
+        let openfaas = openfaas(config, &builds, &process, &admission, &callers, &webhooks)?;
+        let guard = Guard::new(callers.provider, admission.clone());
+        let router = stack::public(&openserverless, openfaas.as_ref(), &native, page.as_ref(), &guard, metrics.clone());
+        let recovered = recover(&builds, &sharing).await.map_err(failed("recovery"))?;
+
+        let draining = CancellationToken::new();
+        let closing = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch_engine(builds.clone(), Arc::clone(&backend), draining.clone()));
+        if let Some(cluster) = cluster {
+            tasks.spawn(cluster.upkeep(draining.clone()));
+        }
+        tasks.spawn(watch_disk(builds.clone(), config.data_dir.clone(), config.limits.min_free, draining.clone()));
+        tasks.spawn(watch_retention(builds.clone(), config.limits.retention, draining.clone()));
+        // Until the last build has ended: its end is told of, too.
+        tasks.spawn(Courier::new(builds.clone(), webhooks).run(closing.clone()));
+        let settings = RunnerSettings {
+            concurrency: config.limits.concurrency,
+            deadline: config.limits.deadline,
+            queue_deadline: config.limits.queue_deadline,
+        };
+        let runner = Runner::new(builds.clone(), backend, materials, committer, settings, draining.clone());
+        Ok(Self { router, builds, admission, metrics, runner, recovered, tasks, draining, closing, _lock: lock })
+    }
+
+    /// What the public listener answers.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    fn listen(&mut self, public: TcpListener, admin: TcpListener, reload: Reload) {
+        let Self { router, builds, admission, metrics, draining, closing, .. } = self;
+        let reloaded = admission.clone();
+        let admin_routes = probes::admin_routes(metrics.clone(), builds.clone());
+        let tasks = &mut self.tasks;
+        tasks.spawn(reload.run(move |limits| reloaded.apply(limits), draining.clone()));
+        tasks.spawn(listener::serve(public, router.clone(), Some(admission.clone()), closing.clone()));
+        tasks.spawn(listener::serve(admin, admin_routes, None, closing.clone()));
+    }
+
+    /// Runs builds until `stop` is done; then those that run may end within `drain`.
+    ///
+    /// # Errors
+    /// When the runner panicked.
+    pub async fn run(mut self, drain: Duration, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let running = tokio::spawn(self.runner.run(drain));
+        stop.await;
+        tracing::info!(?drain, "stopping: nothing is accepted any more, running builds may end");
+        self.builds.stop_accepting();
+        self.draining.cancel();
+        // Status and logs are answered until the last build has ended or was handed back.
+        let ended = running.await;
+        self.builds.close_logs();
+        self.closing.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        ended.map_err(failed("the runner"))
+    }
+}
+
+/// What builds are made of beside what their callers send.
+fn materials(
+    config: &Config,
+    instance: InstanceId,
+    registry: &RegistryClient,
+    process: &Arc<ProcessRegistry>,
+    seal: &Seal,
+) -> Result<Materials, StartError> {
+    Ok(Materials {
+        instance,
         registry: registry.clone(),
-        process: Arc::clone(&process),
+        process: Arc::clone(process),
         bases: config.bases.clone(),
         nameable: config.openfaas.registries.clone(),
         sources: config.sources.clone(),
         steps: config.steps.clone(),
-        sizes: Arc::clone(&sizes),
-        trust,
+        sizes: Arc::new(config.sizes.clone()),
+        trust: trust(config)?,
         seal: seal.clone(),
-    };
+    })
+}
+
+/// The folder of contexts that wait.
+fn stored(config: &Config) -> Result<Stored, StartError> {
     let limits = Limits { free: left_by_archives(config.limits.min_free), ..config.contexts.archive() };
-    let stored = Stored::open(config.data_dir.join("contexts"), limits, config.contexts.per_owner);
-    let stored = stored.map_err(failed("the folder of contexts"))?;
-    let builds = Builds::new(ledger, logs, queue, seal.clone(), stored, metrics.clone());
-    let materials = Arc::new(materials);
-    let committer = Arc::new(Committer::new(builds.clone(), Arc::clone(&materials)));
-    let age = config.limits.image_age;
-    let sharing = Sharing::new(builds.clone(), Arc::clone(&materials), Arc::clone(&committer), age);
-    let recovered = recover(&builds, &sharing).await.map_err(failed("recovery"))?;
+    Stored::open(config.data_dir.join("contexts"), limits, config.contexts.per_owner)
+        .map_err(failed("the folder of contexts"))
+}
 
-    let draining = CancellationToken::new();
-    let closing = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(watch_engine(builds.clone(), Arc::clone(&backend), draining.clone()));
-    if let Some(cluster) = cluster {
-        tasks.spawn(cluster.upkeep(draining.clone()));
-    }
-    tasks.spawn(watch_disk(builds.clone(), config.data_dir.clone(), config.limits.min_free, draining.clone()));
-    tasks.spawn(watch_retention(builds.clone(), config.limits.retention, draining.clone()));
-    let door = OpenServerless {
+/// The OpenServerless door.
+fn openserverless(
+    config: &Config,
+    builds: &Builds,
+    registry: &Arc<ProcessRegistry>,
+) -> Result<OpenServerless, StartError> {
+    let settings = &config.openserverless;
+    let catalog = Catalog::load(settings.catalog_json.as_deref(), settings.catalog_file.as_deref())
+        .map_err(failed("openserverless.catalog"))?;
+    Ok(OpenServerless {
         builds: builds.clone(),
-        registry: Arc::clone(&process),
+        registry: Arc::clone(registry),
         catalog: Arc::new(catalog),
-        pull_host: config.openserverless.pull_host.as_deref().map(Into::into),
-    };
-    let admission = Admission::new(&config.limits);
-    let openfaas = openfaas(&config, &builds, &process, &admission, &callers, &webhooks)?;
-    let images = Images::new(builds.clone(), registry, Arc::clone(&process));
-    let page = config.page.enabled.then(|| Page {
-        builds: builds.clone(),
-        images: images.clone(),
-        registry: Arc::clone(&process),
-        sessions: Sessions::new(seal, config.page.session),
-    });
-    let webhook = webhooks.clone();
-    let native = Native { builds: builds.clone(), sharing, images, registry: process, sizes, webhooks: webhook };
-    // Before it serves: whoever sees it do so may send the signal.
-    let reload = Reload::of(config.source.clone()).map_err(failed("SIGHUP"))?;
-    let guard = Guard::new(callers.provider, admission.clone());
-    let router = stack::public(&door, openfaas.as_ref(), &native, page.as_ref(), &guard, metrics.clone());
-    tracing::info!(listen = %address(&public), admin = %address(&admin), recovered, "kiln serves");
-    let reloaded = admission.clone();
-    tasks.spawn(reload.run(move |limits| reloaded.apply(limits), draining.clone()));
-    tasks.spawn(listener::serve(public, router, Some(admission), closing.clone()));
-    tasks.spawn(listener::serve(admin, probes::admin_routes(metrics, builds.clone()), None, closing.clone()));
-    // Until the last build has ended: its end is told of, too.
-    tasks.spawn(Courier::new(builds.clone(), webhooks).run(closing.clone()));
-    let settings = RunnerSettings {
-        concurrency: config.limits.concurrency,
-        deadline: config.limits.deadline,
-        queue_deadline: config.limits.queue_deadline,
-    };
-    let runner = Runner::new(builds.clone(), backend, materials, committer, settings, draining.clone());
-    let running = tokio::spawn(runner.run(config.limits.drain));
-
-    stop.await;
-    tracing::info!(drain = ?config.limits.drain, "stopping: nothing is accepted any more, running builds may end");
-    builds.stop_accepting();
-    draining.cancel();
-    // Status and logs are answered until the last build has ended or was handed back.
-    let ended = running.await;
-    builds.close_logs();
-    closing.cancel();
-    while tasks.join_next().await.is_some() {}
-    ended.map_err(failed("the runner"))
+        pull_host: settings.pull_host.as_deref().map(Into::into),
+    })
 }
 
 /// The OpenFaaS door, where it is on.

@@ -75,8 +75,11 @@ async fn images_are_opened_and_deleted_by_keys_alone_and_other_tags_after_a_ques
     assert_eq!(left, "v2");
     assert_eq!((registry::digest(&app, "v1").await, registry::digest(&app, "stable").await), (None, None));
     delete("v2").await;
-    browser.until("location.pathname == '/images' && document.body.innerText.includes('No images yet')").await;
+    browser.until("location.pathname == '/images' && document.readyState == 'complete'").await;
     assert_eq!(registry::digest(&app, "v2").await, None);
+    // The registry still names a repository that nothing is left in.
+    open(&format!("a[href='/images/{app}']"), &format!("/images/{app}")).await;
+    assert!(browser.ask::<bool>("document.body.innerText.includes('No tag is left here')").await);
     // The browser notes that an answer was 409: that is the question.
     let complaints = browser.complaints();
     assert!(complaints.iter().all(|complaint| complaint.contains("409")), "{complaints:?}");
