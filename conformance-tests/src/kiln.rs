@@ -99,6 +99,12 @@ impl Launch {
         self
     }
 
+    /// The token of a user.
+    #[must_use]
+    pub fn token(&self, user: &str) -> &str {
+        &self.tokens[user]
+    }
+
     /// With a variable set, or changed.
     #[must_use]
     pub fn set(mut self, variable: &str, value: impl Into<String>) -> Self {
@@ -186,7 +192,7 @@ impl Kiln {
     /// The token of a user.
     #[must_use]
     pub fn token(&self, user: &str) -> &str {
-        &self.launch.tokens[user]
+        self.launch.token(user)
     }
 
     /// What the program prints to a user of this gateway, after its exit status: standard output, then errors.
