@@ -331,7 +331,7 @@ impl Player {
         }
         let mut asked = self.api("POST", BUILDS).json(&of(&target));
         // A key of another's is as good as a new one.
-        if picks[2] % 3 == 0 {
+        if picks[2].is_multiple_of(3) {
             let known = one(&self.world.heard(self.another(picks[0])).keys, picks[1]);
             let key = known.unwrap_or_else(|| format!("{}-{}", self.tenant().name, self.count));
             hear(&mut self.world.heard(self.me).keys, key.clone(), picks[1]);
